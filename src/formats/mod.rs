@@ -1,0 +1,15 @@
+//! The files Torcula reads and writes: NIfTI images, BIDS folders, manifests and training shards.
+//!
+//! Only this module opens data files. Everything in it treats its input as hostile: sizes are checked against what a
+//! file can hold before memory is reserved, links do not lead out of a folder, and every refusal says why.
+
+pub mod bids;
+pub mod cases;
+pub mod files;
+pub mod gradients;
+pub mod manifest;
+mod mapped;
+pub mod nifti;
+pub mod shards;
+pub mod sidecar;
+mod table;

@@ -1,0 +1,146 @@
+//! Which step needs which: names are resolved, circles are found, and an order is chosen.
+
+use super::steps::Draft;
+use crate::engine::parameters::suggest;
+use crate::pipeline::diagnostics::Problems;
+use crate::pipeline::plan::{Action, Source};
+use crate::pipeline::spec::TABLES;
+
+/// For each step the positions of the steps it needs, in their order and once each. Names that mean nothing are
+/// problems. `off` are the steps that are switched off.
+pub fn connect(drafts: &mut [Draft<'_>], off: &[&str], problems: &mut Problems) -> Vec<Vec<usize>> {
+    let names: Vec<String> = drafts.iter().map(|d| d.name.to_owned()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let fills: Vec<&[&str]> = drafts.iter().map(fills).collect();
+    let trains = |n: &usize| fills[*n] == ["models"];
+    let trained: Vec<&str> = (0..names.len()).filter(trains).map(|n| names[n]).collect();
+    let mut needs = Vec::new();
+    for (n, draft) in drafts.iter_mut().enumerate() {
+        let mut found = Vec::new();
+        if !resolve_source(draft, &names, off, &mut found, problems) {
+            draft.from = None;
+        }
+        let tables = draft.from.iter().flat_map(|f| &f.names).map(|(name, _)| name.as_str());
+        for table in tables.filter(|t| TABLES.contains(t)) {
+            // Whatever is ingested comes first; other tables are read as the steps above left them.
+            let earlier = |m: &usize| fills[*m].contains(&table) && (*m < n || table == "cases");
+            found.extend((0..names.len()).filter(earlier).filter(|m| *m != n));
+        }
+        if let Some(Action::Infer(params)) = &draft.action {
+            if let Some(at) = names.iter().position(|name| *name == params.model) {
+                found.push(at);
+            } else {
+                let hint = match trained.as_slice() {
+                    [] if !off.contains(&params.model.as_str()) => {
+                        "make a step with `train`".to_owned()
+                    }
+                    trained => missing(&params.model, trained, off),
+                };
+                let message = format!("there is no step `{}`", params.model);
+                problems.add(draft.place("model"), message, hint);
+                draft.action = None;
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        needs.push(found);
+    }
+    needs
+}
+
+/// The tables that a step adds rows to.
+fn fills(draft: &Draft<'_>) -> &'static [&'static str] {
+    match draft.verb.map(|v| v.key.as_str()) {
+        Some("ingest") => &["cases", "failures"],
+        Some("stages" | "infer") => &["quality", "artifacts", "failures"],
+        Some("split") => &["splits"],
+        Some("train") => &["models"],
+        Some("score") => &["scores", "failures"],
+        _ => &[],
+    }
+}
+
+/// Checks what a source names and adds the steps among it; false where a name means nothing.
+fn resolve_source(
+    draft: &mut Draft<'_>,
+    names: &[&str],
+    off: &[&str],
+    found: &mut Vec<usize>,
+    problems: &mut Problems,
+) -> bool {
+    let Some(from) = &mut draft.from else { return true };
+    let mut fine = true;
+    for (name, span) in &from.names {
+        let is_table = TABLES.contains(&name.as_str());
+        match (&mut from.source, names.iter().position(|n| n == name)) {
+            (Source::Sql { .. }, _) if is_table => {}
+            (_, _) if is_table => {
+                let message = format!("`{name}` is a table of the catalog, not a step");
+                problems.add(*span, message, format!("write `SELECT * FROM {name}`"));
+                fine = false;
+            }
+            (source, Some(at)) => {
+                found.push(at);
+                if let Source::Sql { steps, .. } = source {
+                    steps.push(name.clone());
+                }
+            }
+            (source, None) => {
+                let sql = matches!(source, Source::Sql { .. });
+                let or_table = if sql { " and no table" } else { "" };
+                let message = format!("there is no step{or_table} `{name}`");
+                let known: Vec<&str> = if sql { [names, &TABLES].concat() } else { names.to_vec() };
+                problems.add(*span, message, missing(name, &known, off));
+                fine = false;
+            }
+        }
+    }
+    fine
+}
+
+fn missing(name: &str, known: &[&str], off: &[&str]) -> String {
+    if off.contains(&name) {
+        format!("the step `{name}` is switched off by its `when`")
+    } else {
+        suggest(name, known)
+    }
+}
+
+/// An order in which each step stands after those that it needs, otherwise that of the file. Steps in a circle, and those
+/// that need them, are left out; each circle is a problem.
+pub fn order(drafts: &[Draft<'_>], needs: &[Vec<usize>], problems: &mut Problems) -> Vec<usize> {
+    let mut order: Vec<usize> = Vec::new();
+    while let Some(next) = (0..needs.len())
+        .find(|n| !order.contains(n) && needs[*n].iter().all(|needed| order.contains(needed)))
+    {
+        order.push(next);
+    }
+    let mut seen = order.clone();
+    for start in 0..needs.len() {
+        if seen.contains(&start) {
+            continue;
+        }
+        // Every step that is left needs another that is left: following them ends in a circle.
+        let mut path = vec![start];
+        let circle = loop {
+            let last = path[path.len() - 1];
+            let Some(next) = needs[last].iter().copied().find(|n| !order.contains(n)) else {
+                break None;
+            };
+            if let Some(at) = path.iter().position(|n| *n == next) {
+                break Some(path[at..].to_vec());
+            }
+            path.push(next);
+        };
+        if let Some(circle) = circle.filter(|c| c.iter().all(|n| !seen.contains(n))) {
+            let first = circle.iter().copied().min().unwrap_or(start);
+            let turn = circle.iter().position(|n| *n == first).unwrap_or(0);
+            let names = (0..=circle.len()).map(|i| drafts[circle[(turn + i) % circle.len()]].name);
+            let path = names.collect::<Vec<_>>().join(" → ");
+            let message = format!("the steps need each other in a circle: {path}");
+            problems.add(drafts[first].key_span, message, "take one of them from another source");
+        }
+        seen.extend(path);
+    }
+    order
+}

@@ -1,0 +1,230 @@
+//! A checked pipeline, ready to run: names resolved, defaults filled in, steps in the order of their dependencies.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value, json};
+
+use super::expect::Expectation;
+use super::phantom::PhantomParams;
+use super::spec::{
+    FailureLimit, InferParams, IngestParams, ReportParams, ScoreParams, ShardParams, SplitParams,
+    TrainStep,
+};
+use crate::engine::Slot;
+use crate::error::{Error, Result};
+use crate::stages::StageSpec;
+
+/// A checked pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pipeline {
+    /// Its name.
+    pub name: String,
+    /// Seed of everything random.
+    pub seed: u64,
+    /// Folder or URI of the catalog, as given.
+    pub catalog: PathBuf,
+    /// Folder of the artifacts.
+    pub artifacts: PathBuf,
+    /// Time limit of one case in one step, in seconds; above 0.
+    pub timeout_s: f64,
+    /// How many cases may fail.
+    pub on_failure: FailureLimit,
+    /// The steps: each stands after those that it depends on, otherwise in the order of the file.
+    pub steps: Vec<Step>,
+    /// Checks of single stages.
+    pub tests: Vec<StageTest>,
+    /// BLAKE3 of [`resolved`](Self::resolved) with its keys sorted, in hexadecimal.
+    pub hash: String,
+    /// The pipeline with every variable replaced and every default filled in, without its tests. It is itself a
+    /// pipeline file and stands for the same pipeline.
+    pub resolved: Value,
+}
+
+/// A step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Its name, which is also its relation's.
+    pub name: String,
+    /// Where its cases come from.
+    pub from: Source,
+    /// What is done.
+    pub action: Action,
+    /// The steps that must be done before: sources, the model, and those that fill the catalog tables it queries.
+    pub upstream: Vec<String>,
+}
+
+/// Where a step's cases come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Nowhere: an ingest finds its cases itself.
+    None,
+    /// A query over the catalog's tables and steps.
+    Sql {
+        /// The query.
+        query: String,
+        /// The steps that it names.
+        steps: Vec<String>,
+    },
+    /// A step, or one part of it.
+    Step {
+        /// The step.
+        name: String,
+        /// The part of the split that the step's cases come from.
+        part: Option<String>,
+    },
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Fills the table `cases`.
+    Ingest(IngestParams),
+    /// Runs stages over cases.
+    Stages(StagesAction),
+    /// Draws a partition.
+    Split(SplitParams),
+    /// Trains a network.
+    Train(TrainStep),
+    /// Predicts with a network.
+    Infer(InferParams),
+    /// Compares with the truth.
+    Score(ScoreParams),
+    /// Writes a report.
+    Report(ReportParams),
+}
+
+/// Stages and what they end in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StagesAction {
+    /// The stages in their order.
+    pub stages: Vec<StageSpec>,
+    /// Volumes to write as files; empty for shards.
+    pub keep: Vec<Slot>,
+    /// Files or shards.
+    pub output: Output,
+}
+
+/// What the stages of a step end in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// One file a volume and case.
+    Files,
+    /// Training samples.
+    Shards(ShardParams),
+}
+
+/// A check of one stage on a synthetic head.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StageTest {
+    /// What it shows.
+    pub name: String,
+    /// The stage.
+    pub stage: StageSpec,
+    /// The synthetic head.
+    pub phantom: PhantomParams,
+    /// What must hold afterwards.
+    pub expect: Vec<Expectation>,
+}
+
+impl Action {
+    /// The key of the action in the file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ingest(_) => "ingest",
+            Self::Stages(_) => "stages",
+            Self::Split(_) => "split",
+            Self::Train(_) => "train",
+            Self::Infer(_) => "infer",
+            Self::Score(_) => "score",
+            Self::Report(_) => "report",
+        }
+    }
+}
+
+impl Pipeline {
+    /// The step of that name.
+    pub fn step(&self, name: &str) -> Option<&Step> {
+        self.steps.iter().find(|s| s.name == name)
+    }
+
+    /// Fills in [`resolved`](Self::resolved) and [`hash`](Self::hash).
+    pub(super) fn seal(mut self) -> Result<Self> {
+        let mut steps = Map::new();
+        for step in &self.steps {
+            steps.insert(step.name.clone(), step.to_file()?);
+        }
+        let mut resolved = json!({
+            "torcula": 1,
+            "name": self.name,
+            "seed": self.seed,
+            "catalog": self.catalog,
+            "artifacts": self.artifacts,
+            "timeout_s": self.timeout_s,
+            "on_failure": json_of(&self.on_failure)?,
+            "steps": steps,
+        });
+        escape(&mut resolved);
+        self.hash = blake3::hash(sorted(&resolved).to_string().as_bytes()).to_hex().to_string();
+        self.resolved = resolved;
+        Ok(self)
+    }
+}
+
+impl Step {
+    /// The step as it would stand in a file.
+    fn to_file(&self) -> Result<Value> {
+        let mut out = Map::new();
+        match &self.from {
+            Source::None => None,
+            Source::Sql { query, .. } => out.insert("from".to_owned(), json!(query)),
+            Source::Step { name, part: None } => out.insert("from".to_owned(), json!(name)),
+            Source::Step { name, part: Some(part) } => {
+                out.insert("from".to_owned(), json!({name: part}))
+            }
+        };
+        let params = match &self.action {
+            Action::Ingest(p) => json_of(p)?,
+            Action::Stages(p) => json_of(&p.stages)?,
+            Action::Split(p) => json_of(p)?,
+            Action::Train(p) => json_of(p)?,
+            Action::Infer(p) => json_of(p)?,
+            Action::Score(p) => json_of(p)?,
+            Action::Report(p) => json_of(p)?,
+        };
+        out.insert(self.action.name().to_owned(), params);
+        if let Action::Stages(action) = &self.action {
+            match &action.output {
+                Output::Files => out.insert("keep".to_owned(), json_of(&action.keep)?),
+                Output::Shards(p) => out.insert("to".to_owned(), json!({"shards": json_of(p)?})),
+            };
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+fn json_of(value: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::bug(format!("parameters are no JSON: {e}")))
+}
+
+/// Protects `${` so that the resolved pipeline, read again, means the same.
+fn escape(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains("${") => *text = text.replace("${", "$${"),
+        Value::Array(items) => items.iter_mut().for_each(escape),
+        Value::Object(map) => map.values_mut().for_each(escape),
+        _ => {}
+    }
+}
+
+/// The same value with the keys of every mapping sorted, so that equal pipelines have equal text.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        Value::Object(map) => {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_by(|a, b| a.0.cmp(b.0));
+            Value::Object(entries.into_iter().map(|(k, v)| (k.clone(), sorted(v))).collect())
+        }
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,185 @@
+//! The shipped pipelines are good, and each bad file under `tests/golden/pipeline` gives the text beside it. `TORCULA_BLESS=1`
+//! rewrites the texts, `TORCULA_WRITE_SCHEMAS=1` the schema.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::engine::Slot;
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(root(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<_> = all.filter(|p| p.extension().is_some_and(|e| e == "yaml")).collect();
+    found.sort();
+    found
+}
+
+fn good(text: &str, sets: &[(&str, &str)]) -> Pipeline {
+    let sets: Vec<_> = sets.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    load_text("test.yaml", text, &sets).map_err(|d| d.to_string()).unwrap()
+}
+
+fn demo(sets: &[(&str, &str)]) -> Pipeline {
+    good(&std::fs::read_to_string(root("pipelines/demo.yaml")).unwrap(), sets)
+}
+
+#[test]
+fn shipped_pipelines_are_good_and_mean_the_same_when_resolved() {
+    for path in files("pipelines") {
+        let pipeline = load(&path, &[]).map_err(|d| d.to_string()).unwrap();
+        let again = good(&pipeline.resolved.to_string(), &[]);
+        assert_eq!(again.hash, pipeline.hash, "{}", path.display());
+        assert_eq!(again.steps, pipeline.steps);
+        assert!(!explain::outline(&pipeline).is_empty());
+    }
+}
+
+#[test]
+fn bad_files_give_the_golden_texts() {
+    for path in files("tests/golden/pipeline") {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let found = load_text(&name, &text, &[]).map(|p| p.name).unwrap_err();
+        let found_text = found.render(false);
+        let golden = path.with_extension("txt");
+        if std::env::var_os("TORCULA_BLESS").is_some() {
+            std::fs::write(&golden, &found_text).unwrap();
+        }
+        let expected = std::fs::read_to_string(&golden).unwrap_or_default();
+        assert!(found_text == expected, "{name} gives\n{found_text}");
+        assert_eq!(found.to_json().as_array().map(Vec::len), Some(found.count()));
+    }
+}
+
+#[test]
+fn the_schema_in_the_repository_is_that_of_the_types() {
+    let path = root(schema::SCHEMA_FILE);
+    if std::env::var_os("TORCULA_WRITE_SCHEMAS").is_some() {
+        std::fs::write(&path, schema::schema_text()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    let hint = "run the tests once with TORCULA_WRITE_SCHEMAS=1";
+    assert!(written == schema::schema_text(), "{} is not up to date: {hint}", path.display());
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let text = "torcula: 1\nname: n\ncatalog: d/catalog\nsteps:\n  r: { ingest: { bids: raw } }\n  \
+                p: { from: r, stages: [qc, skull_strip, n4] }\n  q: { from: p, stages: [qc] }";
+    let pipeline = good(text, &[]);
+    assert_eq!(pipeline.artifacts, Path::new("d/derivatives/torcula"));
+    assert_eq!(pipeline.on_failure.max_share, Some(0.25));
+    assert_eq!(pipeline.timeout_s.to_bits(), 1800.0_f64.to_bits());
+    let Action::Ingest(ingest) = &pipeline.steps[0].action else { panic!() };
+    assert_eq!(ingest.source, "r");
+    let keep = |n: usize| match &pipeline.steps[n].action {
+        Action::Stages(stages) => stages.keep.clone(),
+        _ => Vec::new(),
+    };
+    assert_eq!(keep(1), [Slot::Image, Slot::Brain], "the bias field is kept on request only");
+    assert_eq!(keep(2), [], "a step that changes nothing writes nothing");
+}
+
+#[test]
+fn steps_are_ordered_by_what_they_need() {
+    let text = "torcula: 1\nname: n\ncatalog: c\nsteps:\n  b: { from: a, stages: [qc] }\n  \
+                a: { from: 'SELECT * FROM cases', stages: [qc] }\n  \
+                good: { from: \"SELECT b.* FROM b JOIN quality USING (case_id)\", stages: [qc] }\n  \
+                r: { ingest: { bids: raw } }\n";
+    let pipeline = good(text, &[]);
+    let names: Vec<_> = pipeline.steps.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["r", "a", "b", "good"]);
+    let upstream = |name: &str| pipeline.step(name).unwrap().upstream.clone();
+    assert_eq!(upstream("a"), ["r"]);
+    assert_eq!(upstream("good"), ["b", "a"], "it reads what they wrote to `quality`");
+    let Source::Sql { steps, .. } = &pipeline.step("good").unwrap().from else { panic!() };
+    assert_eq!(steps, &["b"]);
+}
+
+#[test]
+fn an_overfitting_split_is_one_part_that_stands_for_all() {
+    let text = std::fs::read_to_string(root("pipelines/isles22.yaml")).unwrap();
+    let pipeline = good(&text, &[("overfit", "true")]);
+    let Action::Split(split) = &pipeline.step("split").unwrap().action else { panic!() };
+    assert_eq!((split.parts.len(), split.parts["all"].to_bits()), (1, 1.0_f64.to_bits()));
+    let Action::Train(train) = &pipeline.step("unet").unwrap().action else { panic!() };
+    assert_eq!((train.train_part.as_str(), train.val_part.as_str()), ("all", "all"));
+    let part = Source::Step { name: "split".to_owned(), part: Some("all".to_owned()) };
+    assert_eq!(pipeline.step("predicted").unwrap().from, part);
+    assert_ne!(pipeline.hash, good(&text, &[]).hash);
+}
+
+#[test]
+fn the_hash_follows_meaning_and_not_form() {
+    let hash = demo(&[]).hash;
+    assert_eq!(hash, demo(&[("data", "demo-data")]).hash);
+    assert_eq!(hash, demo(&[("steps.prepared.stages.n4.shrink", "4")]).hash, "the default, said");
+    assert_ne!(hash, demo(&[("steps.prepared.stages.n4.shrink", "2")]).hash);
+    assert_ne!(hash, demo(&[("seed", "1")]).hash);
+}
+
+#[test]
+fn problems_of_a_set_are_shown_in_it() {
+    let text = std::fs::read_to_string(root("pipelines/demo.yaml")).unwrap();
+    let sets = [("steps.unet.train.epohcs", "2"), ("seed", "many")];
+    let sets = sets.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let found = load_text("demo.yaml", &text, &sets).unwrap_err();
+    let shown: Vec<_> =
+        found.items().iter().map(|i| (i.span.unwrap().source, i.message.as_str())).collect();
+    let seed = "expected an integer of at least 0, found the string `many`";
+    assert_eq!(shown, [(1, "unknown key `epohcs`"), (2, seed)]);
+}
+
+#[test]
+fn unreadable_files_are_one_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.yaml");
+    assert!(load(&path, &[]).is_err_and(|d| d.count() == 1));
+    assert!(load(folder.path(), &[]).is_err_and(|d| d.count() == 1));
+    std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
+    assert!(load(&path, &[]).is_err_and(|d| d.to_string().contains("UTF-8")));
+    std::fs::write(&path, "#".repeat(2 << 20)).unwrap();
+    assert!(load(&path, &[]).is_err_and(|d| d.to_string().contains("1 MiB")));
+}
+
+#[test]
+fn torn_files_are_problems_and_not_crashes() {
+    let text = std::fs::read_to_string(root("pipelines/demo.yaml")).unwrap();
+    let places: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+    for at in places.iter().skip(500).step_by(61) {
+        let torn = load_text("torn", &text[..*at], &[]);
+        let without = load_text(
+            "torn",
+            &format!("{}{}", &text[..*at], text.get(at + 7..).unwrap_or_default()),
+            &[],
+        );
+        for found in [torn, without].into_iter().filter_map(Result::err) {
+            assert!(found.count() > 0 && !found.render(true).is_empty());
+        }
+    }
+}
+
+#[test]
+fn failure_limits_count_cases_shares_and_centres() {
+    let centres = [("a".to_owned(), (100, 1)), ("b".to_owned(), (10, 4))].into();
+    let limit = |text| serde_json::from_str::<FailureLimit>(text).unwrap().exceeded(&centres);
+    assert_eq!(FailureLimit::default().or_default().exceeded(&centres), None);
+    assert_eq!(limit(r#"{"max_cases": 5, "max_share": 0.05, "max_share_per_centre": 0.4}"#), None);
+    assert!(limit(r#"{"max_cases": 4}"#).unwrap().contains("5 cases"));
+    assert!(limit(r#"{"max_share": 0.04}"#).unwrap().contains("5 of 110"));
+    assert!(limit(r#"{"max_share_per_centre": 0.3}"#).unwrap().contains("centre `b`"));
+}
+
+#[test]
+fn arguments_are_split_and_read_as_yaml() {
+    assert_eq!(parse_set("a.b=[1, 2]").unwrap(), ("a.b".to_owned(), "[1, 2]".to_owned()));
+    assert_eq!(parse_set("a=b=c").unwrap().1, "b=c");
+    assert!(parse_set("a").is_err() && parse_set("=3").is_err());
+    assert_eq!(parse_value("[50, 2.5, x]").unwrap(), serde_json::json!([50, 2.5, "x"]));
+    assert!(parse_value("[1").is_err());
+}

@@ -1,0 +1,168 @@
+//! The variables by which scores are divided: which groups each has, and the SQL that finds a case's group.
+//!
+//! Volume (1.7 and 14 mL) and onset to imaging (3 and 24 h) are cut as in Noh et al., medRxiv 2023.07.02.23292150, and
+//! white-matter hyperintensities into tenths; other numbers into quarters; words by themselves.
+
+use arrow::datatypes::DataType;
+
+use super::query::identifier;
+
+/// The order of infarct locations in that study: from the cortex downwards.
+const LOCATIONS: [&str; 9] = [
+    "cortex",
+    "corona radiata",
+    "basal ganglia + internal capsule",
+    "thalamus",
+    "midbrain",
+    "pons",
+    "medulla",
+    "cerebellum",
+    "multiple",
+];
+
+/// A variable that divides the cases.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variable {
+    /// What it is, for readers.
+    pub label: String,
+    /// Its value in SQL, from the scores `s` and the cases `c`.
+    pub value: String,
+    /// How values become groups.
+    pub groups: Groups,
+}
+
+/// How values become groups.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Groups {
+    /// Below the first number, from the first to the second, above the second; and the unit.
+    Cuts(f64, f64, &'static str),
+    /// So many groups of equal size by rank.
+    Quantiles(u32),
+    /// Yes and no.
+    YesNo,
+    /// Each word a group; those named here first.
+    Words(&'static [&'static str]),
+}
+
+impl Variable {
+    /// The variable of this name; an error in words where the table cases has no such column.
+    pub fn find(name: &str, columns: &[(String, DataType)]) -> Result<Self, String> {
+        let column = format!("c.{}", identifier(name));
+        let label = label(name).to_owned();
+        if name == "volume_ml" {
+            let value = "s.volume_truth_ml".to_owned();
+            return Ok(Self { label, value, groups: Groups::Cuts(1.7, 14.0, "mL") });
+        }
+        let Some((_, kind)) = columns.iter().find(|(column, _)| column == name) else {
+            return Err(format!("the table cases has no column {name}"));
+        };
+        let groups = match name {
+            "truth_volume_ml" => Groups::Cuts(1.7, 14.0, "mL"),
+            "onset_h" => Groups::Cuts(3.0, 24.0, "h"),
+            "wmh_volume_ml" => Groups::Quantiles(10),
+            "location" => Groups::Words(&LOCATIONS),
+            "field_strength_t" => Groups::Words(&[]),
+            _ if *kind == DataType::Boolean => Groups::YesNo,
+            _ if kind.is_numeric() => Groups::Quantiles(4),
+            _ if kind.is_nested() => return Err(format!("the column {name} holds lists")),
+            _ => Groups::Words(&[]),
+        };
+        Ok(Self { label, value: column, groups })
+    }
+
+    /// SQL for the group of a case, which is NULL where the value is.
+    pub fn group_sql(&self) -> String {
+        let value = &self.value;
+        match &self.groups {
+            Groups::Cuts(low, high, _) => {
+                let [below, between, above] = self.known().try_into().unwrap_or_default();
+                format!("CASE WHEN {value} < {low} THEN '{below}' WHEN {value} <= {high} THEN '{between}' WHEN {value} > {high} THEN '{above}' END")
+            }
+            Groups::Quantiles(n) => format!(
+                "CASE WHEN {value} IS NOT NULL THEN CAST(ntile({n}) OVER (PARTITION BY {value} IS NULL ORDER BY {value}, s.case_id) AS VARCHAR) END"
+            ),
+            Groups::YesNo => format!("CASE WHEN {value} THEN 'yes' WHEN NOT {value} THEN 'no' END"),
+            Groups::Words(_) => format!("CAST({value} AS VARCHAR)"),
+        }
+    }
+
+    /// Groups that are listed even when they are empty, in order.
+    pub fn known(&self) -> Vec<String> {
+        match &self.groups {
+            Groups::Cuts(low, high, unit) => {
+                vec![format!("< {low} {unit}"), format!("{low}–{high} {unit}"), format!("> {high} {unit}")]
+            }
+            Groups::YesNo => vec!["no".to_owned(), "yes".to_owned()],
+            Groups::Quantiles(n) => (1..=*n).map(|i| i.to_string()).collect(),
+            Groups::Words(_) => Vec::new(),
+        }
+    }
+
+    /// Where a group stands among the others.
+    pub fn rank(&self, group: &str) -> usize {
+        let place = match &self.groups {
+            Groups::Words(first) => first.iter().position(|w| w.eq_ignore_ascii_case(group)),
+            _ => self.known().iter().position(|w| w == group),
+        };
+        place.unwrap_or(usize::MAX)
+    }
+
+    /// Whether groups without cases are left out: only words and quantiles, whose groups the cases make.
+    pub fn is_made_by_cases(&self) -> bool {
+        matches!(self.groups, Groups::Words(_) | Groups::Quantiles(_))
+    }
+
+    /// What a quantile is called.
+    pub fn quantile_label(group: &str, low: f64, high: f64) -> String {
+        let digits = |v: f64| if v.abs() < 10.0 { format!("{v:.2}") } else { format!("{v:.0}") };
+        format!("{group}: {} to {}", digits(low), digits(high))
+    }
+}
+
+fn label(name: &str) -> &str {
+    match name {
+        "volume_ml" | "truth_volume_ml" => "Lesion volume",
+        "onset_h" => "Onset to imaging",
+        "location" => "Infarct location",
+        "vendor" => "Scanner vendor",
+        "model" => "Scanner model",
+        "field_strength_t" => "Field strength (T)",
+        "centre" => "Centre",
+        "chronic_infarct" => "Chronic infarct",
+        "wmh_volume_ml" => "White-matter hyperintensities (mL), tenths",
+        "age_y" => "Age (years), quarters",
+        "nihss" => "NIHSS, quarters",
+        "sex" => "Sex",
+        "stroke_subtype" => "Stroke subtype",
+        "source" => "Source",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_studys_cuts_are_the_defaults() {
+        let volume = Variable::find("volume_ml", &[]).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(volume.known(), ["< 1.7 mL", "1.7–14 mL", "> 14 mL"]);
+        assert!(volume.group_sql().contains("WHEN s.volume_truth_ml < 1.7 THEN '< 1.7 mL'"));
+        let columns = [("onset_h".to_owned(), DataType::Float64)];
+        let onset = Variable::find("onset_h", &columns).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(onset.known(), ["< 3 h", "3–24 h", "> 24 h"]);
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_is_told() {
+        assert_eq!(Variable::find("shoe_size", &[]), Err("the table cases has no column shoe_size".to_owned()));
+    }
+
+    #[test]
+    fn columns_are_grouped_by_their_type() {
+        let of = |kind| Variable::find("x", &[("x".to_owned(), kind)]).map(|v| v.groups);
+        assert_eq!(of(DataType::Boolean), Ok(Groups::YesNo));
+        assert_eq!(of(DataType::Float64), Ok(Groups::Quantiles(4)));
+        assert_eq!(of(DataType::Utf8), Ok(Groups::Words(&[])));
+    }
+}

@@ -1,0 +1,271 @@
+//! An ingest step: finds the files of a registry, and reads the headers and hashes of those that are new or changed.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::physical_plan::ExecutionPlan as _;
+use datafusion::prelude::SessionContext;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::catalog::{self, Table, fingerprint};
+use crate::engine::{CaseInput, Fused, RecordSink, Slot, journal};
+use crate::error::{Error, Result};
+use crate::formats::bids::{self, CaseFiles, Finding, Scan};
+use crate::formats::manifest::{self, ColumnMap};
+use crate::pipeline::{IngestParams, Output, Step};
+use crate::stages::ingest::{FileStat, Found, Ingest};
+
+use super::plan::StagePlan;
+use super::{Runner, StepReport, relations, stage_step};
+
+/// Cases handed to the engine at a time, as rows.
+const ROWS: usize = 1024;
+
+/// Runs an ingest step.
+pub(super) async fn run(runner: &Runner<'_>, step: &Step, params: &IngestParams) -> Result<StepReport> {
+    let ctx = runner.session(Some(&step.name)).await?;
+    let scan = scan(params).await?;
+    let (excluded, notes): (Vec<Finding>, Vec<Finding>) =
+        scan.findings.into_iter().partition(|f| f.excluded);
+    let mut remarks: HashMap<String, Vec<String>> = HashMap::new();
+    for note in notes {
+        remarks.entry(note.case_id).or_default().push(note.reason);
+    }
+    let total = (scan.cases.len() + excluded.len()) as u64;
+    let known = known(&ctx, &params.source).await?;
+    let failed = failed_before(&ctx, &step.name).await?;
+    let mut report = StepReport::new(&step.name, total);
+    let mut todo = Vec::new();
+    for case in scan.cases {
+        let files = FileStat::of_case(&case)?;
+        let print = fingerprint([json!(files).to_string(), json!(params.require_truth).to_string()]);
+        if failed.contains(&(case.case_id.clone(), print.clone())) {
+            report.known_failed += 1;
+        } else if unchanged(known.get(&case.case_id), &files, params.rehash) {
+            report.unchanged += 1;
+        } else {
+            let remarks = remarks.remove(&case.case_id).unwrap_or_default();
+            todo.push((Found { case, remarks }, print));
+        }
+    }
+    runner.observer.begin(&step.name, todo.len() as u64, report.unchanged);
+    if !todo.is_empty() {
+        let counts = read(runner, &ctx, step, params, &todo).await?;
+        report.count(counts);
+    }
+    let findings = quarantine(runner, &step.name, excluded, &failed).await?;
+    report.failed += findings.0;
+    report.known_failed += findings.1;
+    let doubles = doubles(runner, step, params).await?;
+    report.failed += doubles;
+    report.done -= doubles.min(report.done);
+    forget_failed(runner, step, params).await?;
+    runner.observer.end(&step.name);
+    Ok(report)
+}
+
+async fn scan(params: &IngestParams) -> Result<Scan> {
+    let params = params.clone();
+    let scan = tokio::task::spawn_blocking(move || match (&params.bids, &params.manifest) {
+        (Some(root), None) => {
+            bids::scan(root, &bids::ScanOptions { participants: params.columns.clone() })
+        }
+        (None, Some(file)) => manifest::scan(file, &columns(&params)?),
+        _ => Err(Error::configuration("ingest needs either `bids` or `manifest`")),
+    });
+    scan.await.map_err(|e| Error::bug(format!("the scan ended: {e}")))?
+}
+
+/// The columns of a manifest: those that name files and identifiers, and the variables.
+fn columns(params: &IngestParams) -> Result<ColumnMap> {
+    let known = serde_json::to_value(ColumnMap::default()).unwrap_or_default();
+    let mut map = json!({"variables": {}});
+    for (name, column) in &params.columns {
+        if known.get(name).is_some() && name != "variables" {
+            map[name] = json!(column);
+        } else {
+            map["variables"][name] = json!(column);
+        }
+    }
+    serde_json::from_value(map).map_err(|e| Error::configuration(format!("ingest.columns: {e}")))
+}
+
+/// The files of every known case of the source, as they were when it was read.
+async fn known(ctx: &SessionContext, source: &str) -> Result<HashMap<String, Vec<FileStat>>> {
+    #[derive(Deserialize)]
+    struct Row {
+        case_id: String,
+        files: String,
+    }
+    let query =
+        format!("SELECT case_id, files FROM cases WHERE source = '{}'", source.replace('\'', "''"));
+    let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.case_id, serde_json::from_str(&row.files).unwrap_or_default()))
+        .collect())
+}
+
+/// Cases of the step that failed for good, with the state of their files.
+async fn failed_before(ctx: &SessionContext, step: &str) -> Result<HashSet<(String, String)>> {
+    #[derive(Deserialize)]
+    struct Row {
+        case_id: String,
+        fingerprint: String,
+    }
+    let query =
+        format!("SELECT case_id, fingerprint FROM failures WHERE step = '{step}' AND NOT transient");
+    let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
+    Ok(rows.into_iter().map(|r| (r.case_id, r.fingerprint)).collect())
+}
+
+/// Whether the files are those of last time: by size and time of change; where only the time moved, by their bytes.
+fn unchanged(known: Option<&Vec<FileStat>>, now: &[FileStat], rehash: bool) -> bool {
+    let Some(known) = known else { return false };
+    known.len() == now.len()
+        && known.iter().zip(now).all(|(old, new)| {
+            old.uri == new.uri
+                && old.bytes == new.bytes
+                && ((!rehash && old.modified_us == new.modified_us) || new.hash().is_ok_and(|h| h == old.blake3))
+        })
+}
+
+/// Reads headers and hashes on the engine.
+async fn read(
+    runner: &Runner<'_>,
+    ctx: &SessionContext,
+    step: &Step,
+    params: &IngestParams,
+    todo: &[(Found, String)],
+) -> Result<journal::Counts> {
+    let stage = Ingest {
+        source: params.source.clone(),
+        require_truth: params.require_truth,
+    };
+    let fused = Fused::new(vec![Arc::new(stage)], Arc::new(RecordSink));
+    let plan = StagePlan {
+        salt: fused.salt(runner.pipeline.seed),
+        fused,
+        marker: Table::Cases,
+        keep: Vec::<Slot>::new(),
+        output: Output::Files,
+        model_id: None,
+        held_bytes: 0,
+    };
+    let batches: Vec<RecordBatch> = todo.chunks(ROWS).map(batch).collect::<Result<_>>()?;
+    let rows = ctx.read_batches(batches).map_err(relations::planning)?;
+    let (exec, _) = stage_step::operator(runner, &step.name, plan, rows).await?;
+    let outcomes = exec.execute(0, ctx.task_ctx()).map_err(relations::planning)?;
+    journal::drain(outcomes, &runner.catalog, Table::Cases, journal::Committed::new()).await
+}
+
+fn batch(cases: &[(Found, String)]) -> Result<RecordBatch> {
+    let column = |f: &dyn Fn(&(Found, String)) -> Option<String>| -> ArrayRef {
+        Arc::new(cases.iter().map(f).collect::<StringArray>())
+    };
+    let centre = |c: &CaseFiles| {
+        ["centre", "center", "site", "hospital"]
+            .iter()
+            .find_map(|k| c.variables.get(*k).and_then(|v| v.as_str()).map(str::to_owned))
+    };
+    RecordBatch::try_from_iter_with_nullable([
+        ("case_id", column(&|c| Some(c.0.case.case_id.clone())), false),
+        ("centre", column(&|c| centre(&c.0.case)), true),
+        ("fingerprint", column(&|c| Some(c.1.clone())), false),
+        ("source_files", column(&|c| serde_json::to_string(&c.0).ok()), true),
+    ])
+    .map_err(|e| Error::bug(e.to_string()))
+}
+
+/// What the scan found wrong becomes failures, once. Returns how many are new and how many were known.
+async fn quarantine(
+    runner: &Runner<'_>,
+    step: &str,
+    findings: Vec<Finding>,
+    failed: &HashSet<(String, String)>,
+) -> Result<(u64, u64)> {
+    let (mut rows, mut known) = (Vec::new(), 0);
+    for finding in findings {
+        let print = fingerprint([&finding.case_id, &finding.reason]);
+        if failed.contains(&(finding.case_id.clone(), print.clone())) {
+            known += 1;
+            continue;
+        }
+        let input = CaseInput { case_id: finding.case_id, fingerprint: print, ..CaseInput::default() };
+        let mut error = Error::data(finding.reason);
+        if let Some(hint) = finding.hint {
+            error = error.hint(hint);
+        }
+        runner.observer.note(&format!("  quarantined {}: scan: {}", input.case_id, error.reason()));
+        rows.push(runner.lineage.failure(step, "ingest", &input, &error).row);
+    }
+    if !rows.is_empty() {
+        runner.catalog.append_json(Table::Failures, &rows).await?;
+    }
+    Ok((rows.len() as u64, known))
+}
+
+/// Quarantines cases whose image has the same bytes as another's: the first by name stays.
+async fn doubles(runner: &Runner<'_>, step: &Step, params: &IngestParams) -> Result<u64> {
+    #[derive(Deserialize)]
+    struct Row {
+        case_id: String,
+        first: String,
+        files: String,
+        image_uri: String,
+    }
+    let ctx = runner.session(Some(&step.name)).await?;
+    let query = format!(
+        "SELECT case_id, first, files, image_uri FROM (SELECT case_id, files, image_uri, \
+         first_value(case_id) OVER (PARTITION BY image_blake3, image_volume ORDER BY case_id) AS first \
+         FROM cases WHERE source = '{}') WHERE case_id <> first ORDER BY case_id",
+        params.source.replace('\'', "''")
+    );
+    let rows: Vec<Row> = catalog::rows(&catalog::sql(&ctx, &query).await?)?;
+    let mut records = Vec::new();
+    let mut gone = Vec::new();
+    for row in rows {
+        let name = Path::new(&row.image_uri).file_name().unwrap_or_default().to_string_lossy();
+        let error = Error::data(format!("{name}: the same image bytes as {}", row.first))
+            .hint("remove one of the two, or replace the wrong file");
+        // The state of the files, as for any other failure of this step: the case is left alone until they change.
+        let mut files: Vec<FileStat> = serde_json::from_str(&row.files).unwrap_or_default();
+        for file in &mut files {
+            file.blake3.clear();
+        }
+        let print = fingerprint([json!(files).to_string(), json!(params.require_truth).to_string()]);
+        let input =
+            CaseInput { case_id: row.case_id.clone(), fingerprint: print, ..CaseInput::default() };
+        runner.observer.note(&format!("  quarantined {}: ingest: {}", row.case_id, error.reason()));
+        records.push(runner.lineage.failure(&step.name, "ingest", &input, &error).row);
+        gone.push(row.case_id);
+    }
+    if !gone.is_empty() {
+        runner.catalog.append_json(Table::Failures, &records).await?;
+        runner.catalog.delete_cases(&gone).await?;
+    }
+    Ok(gone.len() as u64)
+}
+
+/// Takes cases out of `cases` that this run quarantined although an earlier one had read them: their files are no longer what
+/// their row says.
+async fn forget_failed(runner: &Runner<'_>, step: &Step, params: &IngestParams) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Row {
+        case_id: String,
+    }
+    let ctx = runner.session(Some(&step.name)).await?;
+    let query = format!(
+        "SELECT DISTINCT c.case_id FROM cases c JOIN failures f ON c.case_id = f.case_id \
+         WHERE c.source = '{}' AND f.step = '{}' AND f.run_id = '{}' AND c.run_id <> f.run_id",
+        params.source.replace('\'', "''"),
+        step.name,
+        runner.lineage.run_id
+    );
+    let rows: Vec<Row> = catalog::rows(&catalog::sql(&ctx, &query).await?)?;
+    let gone: Vec<String> = rows.into_iter().map(|r| r.case_id).collect();
+    if gone.is_empty() { Ok(()) } else { runner.catalog.delete_cases(&gone).await }
+}

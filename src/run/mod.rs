@@ -1,0 +1,236 @@
+//! Runs a pipeline: step after step, each doing only what is left, everything committed on the way.
+
+mod explain;
+mod ingest;
+pub mod plan;
+pub mod relations;
+mod split;
+mod stage_step;
+mod summary;
+mod train;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use datafusion::prelude::SessionContext;
+
+pub use explain::explain;
+pub use summary::{Ending, RunSummary};
+
+use crate::catalog::{self, Catalog, RunRow, RunStatus, Table, Timestamp};
+use crate::engine::journal::Counts;
+use crate::engine::learner::Learner;
+use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers};
+use crate::error::Result;
+use crate::pipeline::{Action, Pipeline, Step};
+use crate::report;
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Cases in work at once.
+    pub jobs: usize,
+    /// Memory for cases in work, in bytes.
+    pub memory_bytes: u64,
+    /// Memory that one case alone may take at most, in bytes.
+    pub ceiling_bytes: u64,
+    /// The command line, for the `runs` table.
+    pub command: String,
+}
+
+/// What the steps of a run share.
+pub struct Runner<'a> {
+    pipeline: &'a Pipeline,
+    catalog: Catalog,
+    workers: Arc<Workers>,
+    budget: Budget,
+    stop: Stop,
+    observer: Arc<dyn Observer>,
+    learner: Option<Arc<dyn Learner>>,
+    lineage: Lineage,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone)]
+pub struct StepReport {
+    /// The step.
+    pub step: String,
+    /// Cases that it reads.
+    pub total: u64,
+    /// Cases that an earlier run did, from the same bytes with the same parameters.
+    pub unchanged: u64,
+    /// Cases that an earlier run quarantined, from the same bytes.
+    pub known_failed: u64,
+    /// Cases done now.
+    pub done: u64,
+    /// Cases quarantined now.
+    pub failed: u64,
+    /// Done and failed cases of each centre.
+    pub centres: BTreeMap<String, (u64, u64)>,
+    /// Cases of each part, in a split.
+    pub parts: BTreeMap<String, u64>,
+    /// Anything worth a line.
+    pub note: Option<String>,
+    /// Counters, in a step of stages.
+    pub metrics: Option<Arc<Metrics>>,
+    /// Time it took.
+    pub elapsed: Duration,
+}
+
+impl StepReport {
+    fn new(step: &str, total: u64) -> Self {
+        Self {
+            step: step.to_owned(),
+            total,
+            unchanged: 0,
+            known_failed: 0,
+            done: 0,
+            failed: 0,
+            centres: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            note: None,
+            metrics: None,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    fn count(&mut self, counts: Counts) {
+        self.done = counts.done;
+        self.failed = counts.failed;
+        self.centres = counts.centres;
+    }
+}
+
+impl Runner<'_> {
+    /// The tables and the steps before `until`.
+    async fn session(&self, until: Option<&str>) -> Result<SessionContext> {
+        relations::session(&self.catalog, self.pipeline, until).await
+    }
+
+    async fn step(&self, step: &Step) -> Result<StepReport> {
+        match &step.action {
+            Action::Ingest(action) => ingest::run(self, step, action).await,
+            Action::Split(action) => split::run(self, step, action).await,
+            Action::Train(action) => train::run(self, step, action).await,
+            Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
+                stage_step::run(self, step).await
+            }
+            Action::Report(action) => {
+                let ctx = self.session(None).await?;
+                let job = summary::report_job(self.pipeline, &action.html, &action.title, &self.lineage);
+                let written = report::write(&ctx, &job).await?;
+                let mut done = StepReport::new(&step.name, 1);
+                done.done = 1;
+                done.note = Some(format!("report: {}", written.html.display()));
+                Ok(done)
+            }
+        }
+    }
+}
+
+/// Runs a pipeline to its end, to the first step over its failure limit, or until it is stopped.
+///
+/// # Errors
+/// What makes the run impossible: a catalog that cannot be written, a lock held by another run, a step that cannot be planned. A
+/// broken case is no error.
+pub async fn run(
+    pipeline: &Pipeline,
+    options: &Options,
+    learner: Option<Arc<dyn Learner>>,
+    stop: Stop,
+    observer: Arc<dyn Observer>,
+) -> Result<RunSummary> {
+    let catalog = Catalog::create_or_open(&pipeline.catalog).await?;
+    let _lock = catalog::lock::acquire(catalog.folder(), &format!("run of {}", pipeline.name))?;
+    let lineage = Lineage {
+        run_id: uuid::Uuid::now_v7().to_string(),
+        pipeline_hash: pipeline.hash.clone(),
+        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        seed: pipeline.seed,
+        catalog_version: catalog.cases_version()?,
+    };
+    let mut row = run_row(pipeline, options, &lineage);
+    catalog.upsert_run(&row).await?;
+    let mut runner = Runner {
+        pipeline,
+        catalog: catalog.clone(),
+        workers: Arc::new(Workers::new(options.jobs)?),
+        budget: Budget::new(options.memory_bytes, options.ceiling_bytes),
+        stop: stop.clone(),
+        observer,
+        learner,
+        lineage,
+    };
+    let mut steps = Vec::new();
+    let mut ending = Ending::Done;
+    for step in &pipeline.steps {
+        let started = Instant::now();
+        let result = runner.step(step).await;
+        let mut report = match result {
+            Ok(report) => report,
+            Err(_) if stop.is_set() => {
+                ending = Ending::Stopped;
+                break;
+            }
+            Err(error) => {
+                ending = Ending::Failed(error.context(format!("step {}", step.name)));
+                break;
+            }
+        };
+        report.elapsed = started.elapsed();
+        runner.lineage.catalog_version = catalog.cases_version()?;
+        let over = summary::over_limit(pipeline, &report);
+        steps.push(report);
+        if stop.is_set() {
+            ending = Ending::Stopped;
+            break;
+        }
+        if let Some(reason) = over {
+            ending = Ending::OverLimit(reason);
+            break;
+        }
+    }
+    finish(&mut row, &steps, &ending);
+    catalog.upsert_run(&row).await?;
+    let ctx = runner.session(None).await;
+    let scores = match ctx {
+        Ok(ctx) => summary::scores(&ctx, pipeline, &runner.lineage).await,
+        Err(_) => None,
+    };
+    Ok(RunSummary { run_id: runner.lineage.run_id, steps, ending, scores })
+}
+
+fn run_row(pipeline: &Pipeline, options: &Options, lineage: &Lineage) -> RunRow {
+    RunRow {
+        run_id: lineage.run_id.clone(),
+        pipeline: pipeline.name.clone(),
+        pipeline_hash: lineage.pipeline_hash.clone(),
+        resolved: pipeline.resolved.to_string(),
+        command: options.command.clone(),
+        status: RunStatus::Running,
+        started_at: Timestamp::now(),
+        software_version: lineage.software_version.clone(),
+        host_cores: std::thread::available_parallelism().map_or(1, |n| n.get() as i64),
+        ..RunRow::default()
+    }
+}
+
+fn finish(row: &mut RunRow, steps: &[StepReport], ending: &Ending) {
+    let sum = |f: fn(&StepReport) -> u64| steps.iter().map(f).sum::<u64>().cast_signed();
+    row.status = ending.status();
+    row.exit_code = Some(i64::from(ending.exit_code()));
+    row.ended_at = Some(Timestamp::now());
+    row.cases_done = sum(|s| s.done);
+    row.cases_failed = sum(|s| s.failed);
+    row.cases_unchanged = sum(|s| s.unchanged);
+}
+
+/// The pipeline as the catalog's last run resolved it, to name its steps in SQL; none where nothing ran yet.
+pub async fn last_pipeline(catalog: &Catalog) -> Result<Option<Pipeline>> {
+    let ctx = catalog.session(catalog::SessionAt::Latest).await?;
+    let query = format!("SELECT resolved FROM {} ORDER BY started_at DESC LIMIT 1", Table::Runs.name());
+    let Some(resolved) = relations::one_text(&ctx, &query).await? else { return Ok(None) };
+    // A pipeline of an older version may no longer be good; the tables can be queried all the same.
+    Ok(crate::pipeline::load_text("the last run's pipeline", &resolved, &[]).ok())
+}

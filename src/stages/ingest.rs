@@ -1,0 +1,323 @@
+//! `ingest`: reads the header, the sidecar and the gradients of a case, hashes its files, and makes its row in `cases`.
+//!
+//! Voxels of the image are not decoded here; the manual mask is, for its volume.
+
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::catalog::{Table, fingerprint};
+use crate::engine::{Case, Context, Slot, Stage, on_grid};
+use crate::error::{Error, Result};
+use crate::formats::bids::CaseFiles;
+use crate::formats::nifti::Header;
+use crate::formats::{files, gradients, nifti, sidecar};
+
+/// Reads one case.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ingest {
+    /// Name of the registry.
+    pub source: String,
+    /// Whether a case without a manual mask is a failure.
+    pub require_truth: bool,
+}
+
+/// What the scan found of a case: its files, and what is remarkable about them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Found {
+    /// The files.
+    pub case: CaseFiles,
+    /// Remarks that do not exclude it.
+    pub remarks: Vec<String>,
+}
+
+/// A file as it lay on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStat {
+    /// Where.
+    pub uri: String,
+    /// Size.
+    pub bytes: u64,
+    /// Time of change, microseconds since 1970.
+    pub modified_us: i64,
+    /// Hash of its bytes; empty until it is read.
+    #[serde(default)]
+    pub blake3: String,
+}
+
+/// Name under which the row of the participants table stands among the files.
+const VARIABLES: &str = "participants";
+
+impl FileStat {
+    /// Every file of a case, without reading any, and its variables. A file that is not there has size 0.
+    pub fn of_case(case: &CaseFiles) -> Result<Vec<Self>> {
+        let paths = [Some(&case.image), case.b0.as_ref(), case.truth.as_ref(), case.adc.as_ref()];
+        let more = [case.flair.as_ref(), case.sidecar.as_ref(), case.bval.as_ref(), case.bvec.as_ref()];
+        let mut stats: Vec<Self> = paths.into_iter().chain(more).flatten().map(|p| Self::of(p)).collect();
+        let variables = serde_json::to_string(&case.variables).map_err(|e| Error::bug(e.to_string()))?;
+        stats.push(Self {
+            uri: VARIABLES.to_owned(),
+            bytes: variables.len() as u64,
+            modified_us: i64::from_le_bytes(
+                *blake3::hash(variables.as_bytes()).as_bytes().first_chunk().unwrap_or(&[0; 8]),
+            ),
+            blake3: String::new(),
+        });
+        Ok(stats)
+    }
+
+    fn of(path: &Path) -> Self {
+        let meta = std::fs::metadata(path).ok();
+        let modified = meta.as_ref().and_then(|m| m.modified().ok());
+        let since = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
+        Self {
+            uri: path.to_string_lossy().into_owned(),
+            bytes: meta.map_or(0, |m| m.len()),
+            modified_us: since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
+            blake3: String::new(),
+        }
+    }
+
+    /// Hash of the bytes now. Variables have no file: their hash is their time of change.
+    pub fn hash(&self) -> Result<String> {
+        if self.uri == VARIABLES {
+            return Ok(self.modified_us.to_string());
+        }
+        Ok(files::hash_file(Path::new(&self.uri))?.blake3)
+    }
+}
+
+impl Stage for Ingest {
+    fn name(&self) -> &'static str {
+        "ingest"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn parameters(&self) -> Value {
+        super::parameters(self)
+    }
+
+    fn reads(&self) -> &'static [Slot] {
+        &[]
+    }
+
+    fn table(&self) -> Option<Table> {
+        Some(Table::Cases)
+    }
+
+    fn working_bytes(&self, _: u64) -> u64 {
+        // A manual mask, one byte a voxel, of a large volume.
+        32 << 20
+    }
+
+    fn run(&self, case: &mut Case, context: &Context) -> Result<()> {
+        let source = case.input.source_files.as_deref().unwrap_or_default();
+        let found: Found =
+            serde_json::from_str(source).map_err(|e| Error::bug(format!("source_files: {e}")))?;
+        let row = self.row(&found)?;
+        context.record(Table::Cases, &row)
+    }
+}
+
+impl Ingest {
+    fn row(&self, Found { case: found, remarks }: &Found) -> Result<Value> {
+        let header = nifti::read_header(&found.image)?;
+        let choice = Choice::of(found, &header)?;
+        let mut findings = remarks.clone();
+        if let Some(distance) = header.sform_qform_distance_mm.filter(|d| *d > 0.1) {
+            findings.push(format!("sform and qform disagree by up to {distance:.2} mm; the sform is used"));
+        }
+        let truth_volume_ml = self.truth_volume_ml(found, &header, &mut findings)?;
+        let facts = sidecar::read(&found.sidecars())?;
+        let mut stats = FileStat::of_case(found)?;
+        for stat in &mut stats {
+            stat.blake3 = stat.hash()?;
+        }
+        let hash_of = |path: Option<&std::path::PathBuf>| {
+            let uri = path?.to_string_lossy();
+            stats.iter().find(|s| s.uri == uri).map(|s| s.blake3.clone())
+        };
+        let uri = |path: Option<&std::path::PathBuf>| path.map(|p| p.to_string_lossy().into_owned());
+        let image_blake3 = hash_of(Some(&found.image)).unwrap_or_default();
+        let (b0, truth) = (hash_of(found.b0.as_ref()), hash_of(found.truth.as_ref()));
+        let print = fingerprint([
+            image_blake3.as_str(),
+            &choice.image_volume.to_string(),
+            b0.as_deref().unwrap_or(""),
+            truth.as_deref().unwrap_or(""),
+        ]);
+        let mut row = json!({
+            "case_id": found.case_id,
+            "source": self.source,
+            "subject_id": found.subject_id,
+            "session_id": found.session_id,
+            "image_uri": uri(Some(&found.image)),
+            "image_volume": choice.image_volume,
+            "b0_uri": uri(found.b0.as_ref()).or_else(|| choice.b0_volume.and(uri(Some(&found.image)))),
+            "b0_volume": choice.b0_volume.or_else(|| found.b0.as_ref().map(|_| 0)),
+            "adc_uri": uri(found.adc.as_ref()),
+            "flair_uri": uri(found.flair.as_ref()),
+            "truth_uri": uri(found.truth.as_ref()),
+            "shape_x": header.grid.shape[0],
+            "shape_y": header.grid.shape[1],
+            "shape_z": header.grid.shape[2],
+            "volumes": header.volumes(),
+            "spacing_x_mm": header.grid.affine.spacing_mm()[0],
+            "spacing_y_mm": header.grid.affine.spacing_mm()[1],
+            "spacing_z_mm": header.grid.affine.spacing_mm()[2],
+            "datatype": header.datatype.name(),
+            "affine": header.grid.affine.0.as_flattened(),
+            "b_value_s_per_mm2": choice.b_value_s_per_mm2.or(facts.b_value_s_per_mm2),
+            "vendor": facts.vendor,
+            "model": facts.model,
+            "field_strength_t": facts.field_strength_t,
+            "repetition_time_ms": facts.repetition_time_ms,
+            "echo_time_ms": facts.echo_time_ms,
+            "slice_thickness_mm": facts.slice_thickness_mm,
+            "slice_gap_mm": facts.slice_gap_mm,
+            "truth_volume_ml": truth_volume_ml,
+            "findings": findings,
+            "image_bytes": stats.first().map_or(0, |s| s.bytes),
+            "image_blake3": image_blake3,
+            "truth_blake3": truth,
+            "files": serde_json::to_string(&stats).unwrap_or_default(),
+            "fingerprint": print,
+            "run_id": "",
+            "ingested_at": crate::catalog::Timestamp::default(),
+        });
+        if let Value::Object(row) = &mut row {
+            variables(&found.variables, row);
+        }
+        Ok(row)
+    }
+
+    /// The manual mask's volume; an error where it cannot belong to the image.
+    fn truth_volume_ml(
+        &self,
+        found: &CaseFiles,
+        header: &Header,
+        findings: &mut Vec<String>,
+    ) -> Result<Option<f64>> {
+        let Some(path) = &found.truth else {
+            if self.require_truth {
+                return Err(Error::data("the case has no manual infarct mask")
+                    .hint("add it under derivatives/, or set require_truth: false"));
+            }
+            findings.push("no manual infarct mask".to_owned());
+            return Ok(None);
+        };
+        on_grid(path, &nifti::read_header(path)?.grid, &header.grid)?;
+        let mask = nifti::read_mask(path)?.0;
+        let count = mask.voxels().iter().map(|v| u64::from(*v)).sum::<u64>();
+        Ok(Some(count as f64 * header.grid.voxel_volume_mm3() / 1000.0))
+    }
+}
+
+/// Puts the participant's variables into their columns; what has no column of its own goes into `variables`.
+fn variables(found: &Map<String, Value>, row: &mut Map<String, Value>) {
+    let mut rest = found.clone();
+    for (column, names, kind) in VARIABLE_COLUMNS {
+        let value = names.iter().find_map(|name| rest.remove(*name));
+        let value = value.map_or(Value::Null, |value| typed(&value, *kind));
+        if row.get(*column).is_none_or(Value::is_null) {
+            row.insert((*column).to_owned(), value);
+        }
+    }
+    row.insert("variables".to_owned(), json!(Value::Object(rest).to_string()));
+}
+
+/// Types of variables.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Text,
+    Number,
+    Flag,
+}
+
+/// Column of `cases`, names that participants tables give it, type.
+const VARIABLE_COLUMNS: &[(&str, &[&str], Kind)] = &[
+    ("centre", &["centre", "center", "site", "hospital"], Kind::Text),
+    ("age_y", &["age_y", "age"], Kind::Number),
+    ("sex", &["sex", "gender"], Kind::Text),
+    ("nihss", &["nihss", "NIHSS"], Kind::Number),
+    ("stroke_subtype", &["stroke_subtype", "toast", "TOAST"], Kind::Text),
+    ("onset_h", &["onset_h", "onset_to_imaging_h"], Kind::Number),
+    ("location", &["location", "infarct_location"], Kind::Text),
+    ("chronic_infarct", &["chronic_infarct"], Kind::Flag),
+    ("wmh_volume_ml", &["wmh_volume_ml", "wmh_ml"], Kind::Number),
+    ("vendor", &["vendor", "manufacturer"], Kind::Text),
+    ("field_strength_t", &["field_strength_t"], Kind::Number),
+];
+
+/// A variable as its column takes it; `n/a` and what cannot be read are missing.
+fn typed(value: &Value, kind: Kind) -> Value {
+    let text = match value {
+        Value::String(text) => text.trim().to_owned(),
+        Value::Null => return Value::Null,
+        other => other.to_string(),
+    };
+    if text.is_empty() || text.eq_ignore_ascii_case("n/a") || text.eq_ignore_ascii_case("nan") {
+        return Value::Null;
+    }
+    match kind {
+        Kind::Text => json!(text),
+        Kind::Number => text.parse::<f64>().ok().filter(|v| v.is_finite()).map_or(Value::Null, |v| json!(v)),
+        Kind::Flag => match text.to_ascii_lowercase().as_str() {
+            "1" | "yes" | "y" | "true" => json!(true),
+            "0" | "no" | "n" | "false" => json!(false),
+            _ => Value::Null,
+        },
+    }
+}
+
+/// Which volume of the image is the diffusion-weighted one.
+struct Choice {
+    image_volume: i64,
+    b0_volume: Option<i64>,
+    b_value_s_per_mm2: Option<f64>,
+}
+
+impl Choice {
+    fn of(found: &CaseFiles, header: &Header) -> Result<Self> {
+        let volumes = header.volumes();
+        let Some(path) = &found.bval else {
+            if volumes > 1 {
+                return Err(Error::data(format!(
+                    "{}: {volumes} volumes and no .bval file beside it",
+                    found.image.display()
+                ))
+                .hint("add the .bval file, so that the b = 0 and b = 1000 volumes are known"));
+            }
+            return Ok(Self { image_volume: 0, b0_volume: None, b_value_s_per_mm2: None });
+        };
+        let values = gradients::read_bvals(path, volumes)?;
+        let selection = gradients::select(&values)?;
+        Ok(Self {
+            image_volume: selection.dwi as i64,
+            b0_volume: selection.b0.first().map(|v| *v as i64),
+            b_value_s_per_mm2: Some(selection.b_value_s_per_mm2),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_find_their_columns_and_the_rest_is_kept() {
+        let found = json!({"site": "A", "age": "67.5", "chronic_infarct": "yes", "nihss": "n/a", "ward": "3"});
+        let mut row = Map::new();
+        variables(found.as_object().unwrap_or(&Map::new()), &mut row);
+        assert_eq!(row["centre"], "A");
+        assert_eq!(row["age_y"], 67.5);
+        assert_eq!(row["chronic_infarct"], true);
+        assert_eq!(row["nihss"], Value::Null);
+        assert_eq!(row["variables"], r#"{"ward":"3"}"#);
+    }
+}

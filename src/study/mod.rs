@@ -1,0 +1,3 @@
+//! Studies: synthetic registries to try everything on.
+
+pub mod synth;

@@ -1,0 +1,190 @@
+//! The machine under libtorch: which device computes, how many threads, how it keeps memory, how its errors read.
+
+use std::sync::Once;
+
+use tch::{Cuda, Device, TchError};
+use torcula::engine::learner::{LearnerInfo, is_device};
+use torcula::error::{Error, Result};
+
+/// The device of that name: `cpu`, `cuda`, `cuda:N`, or `auto`, which is the first CUDA device where there is one.
+///
+/// # Errors
+/// A configuration error for another name, or a CUDA device that is not there.
+pub fn open(name: &str) -> Result<Device> {
+    if !is_device(name) {
+        return Err(Error::configuration(format!("device `{name}`: expected auto, cpu or cuda:N")));
+    }
+    let count = if name == "cpu" { 0 } else { cuda_devices() };
+    let wanted = match name {
+        "cpu" => return Ok(Device::Cpu),
+        "auto" if count == 0 => return Ok(Device::Cpu),
+        "auto" | "cuda" => 0,
+        _ => name.rsplit(':').next().and_then(|n| n.parse().ok()).unwrap_or_default(),
+    };
+    if wanted < count {
+        return Ok(Device::Cuda(wanted));
+    }
+    Err(Error::configuration(format!("device `{name}`: libtorch finds {count} CUDA devices")).hint(
+        "set device to cpu or auto; to use a GPU, link a full libtorch (.ci/libtorch --cuda says how)",
+    ))
+}
+
+/// What libtorch has here.
+pub fn describe() -> LearnerInfo {
+    let count = cuda_devices();
+    let cuda = (0..count).map(|n| format!("cuda:{n}"));
+    LearnerInfo {
+        libtorch: env!("TORCULA_LIBTORCH_VERSION").to_owned(),
+        cuda: count > 0,
+        devices: std::iter::once("cpu".to_owned()).chain(cuda).collect(),
+        threads: all_cores(),
+    }
+}
+
+/// Sets the number of libtorch's CPU threads; 0 uses all cores.
+pub fn set_threads(threads: usize) {
+    let threads = if threads == 0 { all_cores() } else { threads };
+    tch::set_num_threads(threads.min(1024) as i32);
+}
+
+fn all_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// CUDA devices that can be used. The binary is linked to the CPU library alone, so that it starts without CUDA; the
+/// CUDA library, where the linked libtorch has one, is loaded before the first question about it.
+fn cuda_devices() -> usize {
+    static LOADED: Once = Once::new();
+    LOADED.call_once(system::load_cuda);
+    if Cuda::is_available() { usize::try_from(Cuda::device_count()).unwrap_or_default() } else { 0 }
+}
+
+/// While it lives, the C allocator keeps freed blocks of up to 32 MiB instead of handing them back to the system. A
+/// training step frees and takes the same blocks again: this saves it the page faults, a sixth of its CPU time (measured:
+/// 3D U-Net with 8 filters, batches of 4 × 64 × 64 × 16).
+#[derive(Debug)]
+pub struct KeptMemory(());
+
+impl KeptMemory {
+    /// Begins to keep memory.
+    pub fn begin() -> Self {
+        system::set_thresholds(32 << 20, 512 << 20);
+        Self(())
+    }
+}
+
+impl Drop for KeptMemory {
+    fn drop(&mut self) {
+        system::set_thresholds(1 << 20, 2 << 20);
+        system::trim();
+    }
+}
+
+/// Starts this program again with passive waiting in libgomp, unless the environment has an opinion. libgomp's threads
+/// otherwise spin for a while after every kernel and starve the threads that prepare batches; the library reads the
+/// setting when it is loaded, before `main`.
+#[cfg(unix)]
+pub fn wait_passively() {
+    use std::os::unix::process::CommandExt;
+    const POLICY: &str = "OMP_WAIT_POLICY";
+    if std::env::var_os(POLICY).is_some() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new(&program);
+    command.arg0(arguments.next().unwrap_or_else(|| program.into()));
+    // `exec` returns only where it failed; the program then goes on as it was started, only slower.
+    let _ = command.args(arguments).env(POLICY, "passive").exec();
+}
+
+/// libtorch's error as ours: memory that ran out is a resource error, the rest is a bug here.
+pub fn torch_error(error: &TchError) -> Error {
+    let text = error.to_string();
+    let first = text.lines().find(|l| !l.trim().is_empty()).unwrap_or_default();
+    if text.contains("out of memory") || text.contains("can't allocate memory") {
+        return Error::resource(format!("libtorch: {first}"))
+            .hint("lower batch, filters or the shape of the samples");
+    }
+    Error::bug(format!("libtorch: {first}"))
+}
+
+/// The three calls into the C library that std does not offer.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[expect(unsafe_code, reason = "C functions with plain arguments; nothing they return is dereferenced")]
+mod system {
+    use std::ffi::{CStr, c_char, c_int, c_void};
+
+    const RTLD_NOW: c_int = 2;
+    const RTLD_GLOBAL: c_int = 0x100;
+    const M_TRIM_THRESHOLD: c_int = -1;
+    const M_MMAP_THRESHOLD: c_int = -3;
+
+    unsafe extern "C" {
+        fn dlopen(file: *const c_char, mode: c_int) -> *mut c_void;
+        fn mallopt(parameter: c_int, value: c_int) -> c_int;
+        fn malloc_trim(pad: usize) -> c_int;
+    }
+
+    /// Loads `libtorch_cuda.so` from the folders written into the binary, if it is there. It registers itself.
+    pub fn load_cuda() {
+        const NAME: &CStr = c"libtorch_cuda.so";
+        // SAFETY: the name is a terminated string. The library is the one that belongs to the libtorch in use; its
+        // initialisers are made to run at this point. The handle is never closed.
+        unsafe { dlopen(NAME.as_ptr(), RTLD_NOW | RTLD_GLOBAL) };
+    }
+
+    /// Blocks below `mmap` bytes come from the heap, of which `trim` free bytes at the end are kept.
+    pub fn set_thresholds(mmap: c_int, trim: c_int) {
+        // SAFETY: mallopt may be called at any time, from any thread; it changes two numbers.
+        unsafe {
+            mallopt(M_MMAP_THRESHOLD, mmap);
+            mallopt(M_TRIM_THRESHOLD, trim);
+        }
+    }
+
+    /// Hands free memory back.
+    pub fn trim() {
+        // SAFETY: malloc_trim may be called at any time, from any thread.
+        unsafe { malloc_trim(0) };
+    }
+}
+
+/// Elsewhere the CUDA library is linked, and the allocator is left as it is.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+mod system {
+    pub fn load_cuda() {}
+    pub fn set_thresholds(_: i32, _: i32) {}
+    pub fn trim() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_not_there_is_a_configuration_error() {
+        assert!(matches!(open("cpu"), Ok(Device::Cpu)));
+        assert!(open("auto").is_ok());
+        let reason = |name| open(name).err().map(|e| e.reason().to_owned()).unwrap_or_default();
+        assert!(reason("cuda:200").contains("CUDA devices"), "{}", reason("cuda:200"));
+        assert!(reason("tpu").contains("expected auto, cpu or cuda:N"));
+    }
+
+    #[test]
+    fn libtorch_is_described() {
+        let info = describe();
+        assert!(info.libtorch.starts_with("2.13.0"), "{info:?}");
+        assert_eq!(info.devices[0], "cpu");
+        assert!(info.threads >= 1);
+    }
+
+    #[test]
+    fn errors_are_sorted_by_fault() {
+        use torcula::error::Fault;
+        let fault = |text: &str| torch_error(&TchError::Torch(text.to_owned())).fault();
+        assert_eq!(fault("DefaultCPUAllocator: can't allocate memory: you tried ..."), Fault::Resource);
+        assert_eq!(fault("CUDA out of memory. Tried to allocate ..."), Fault::Resource);
+        assert_eq!(fault("The size of tensor a (3) must match ..."), Fault::Bug);
+    }
+}

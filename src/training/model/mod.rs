@@ -1,0 +1,86 @@
+//! Networks, and the named tensors that they are made of.
+//!
+//! A network asks a [`Store`] for its tensors by name. The store draws the first weights from a generator keyed by
+//! (seed, name), so that they depend neither on the order of construction nor on the device, and hands the tensors to
+//! the optimizer and to the checkpoint.
+
+pub mod network;
+pub mod unet3d;
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, TchError, Tensor};
+use torcula::imaging::random::{keyed, normal};
+
+/// A tensor with a name that a checkpoint keeps.
+#[derive(Debug)]
+pub struct Named {
+    /// Shares its storage with the network's.
+    pub tensor: Tensor,
+    /// Whether the optimizer changes it; the others are running statistics.
+    pub trainable: bool,
+}
+
+/// All tensors of a network by name.
+#[derive(Debug)]
+pub struct Store {
+    seed: u64,
+    device: Device,
+    tensors: BTreeMap<String, Named>,
+}
+
+impl Store {
+    /// An empty store; `seed` decides the first weights.
+    pub fn new(seed: u64, device: Device) -> Self {
+        Self { seed, device, tensors: BTreeMap::new() }
+    }
+
+    /// Where the tensors lie.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The tensors, in the order of their names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &Named)> {
+        self.tensors.iter().map(|(name, named)| (name.as_str(), named))
+    }
+
+    /// The tensors that are trained, in the order of their names.
+    pub fn trainable(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors().filter(|(_, n)| n.trainable).map(|(name, n)| (name, &n.tensor))
+    }
+
+    /// Number of trained parameters.
+    pub fn parameters(&self) -> usize {
+        self.trainable().map(|(_, t)| t.numel()).sum()
+    }
+
+    /// Weights of a convolution followed (or preceded) by a ReLU: normal with variance 2 / `fan_in` (He 2015).
+    pub fn weight(&mut self, name: &str, shape: &[i64], fan_in: i64) -> Result<Tensor, TchError> {
+        let mut rng = keyed(self.seed, &["weights", name]);
+        let deviation = (2.0 / fan_in as f64).sqrt();
+        let numel = shape.iter().product::<i64>() as usize;
+        let values: Vec<f32> = (0..numel).map(|_| (deviation * normal(&mut rng)) as f32).collect();
+        let tensor = Tensor::f_from_slice(&values)?.f_view(shape)?;
+        self.insert(name, tensor, true)
+    }
+
+    /// A trained vector that starts with one value.
+    pub fn constant(&mut self, name: &str, length: i64, value: f64) -> Result<Tensor, TchError> {
+        let tensor = Tensor::f_full([length], value, (Kind::Float, Device::Cpu))?;
+        self.insert(name, tensor, true)
+    }
+
+    /// A vector that the network itself keeps, such as a running mean.
+    pub fn statistic(&mut self, name: &str, length: i64, value: f64) -> Result<Tensor, TchError> {
+        let tensor = Tensor::f_full([length], value, (Kind::Float, Device::Cpu))?;
+        self.insert(name, tensor, false)
+    }
+
+    fn insert(&mut self, name: &str, tensor: Tensor, trainable: bool) -> Result<Tensor, TchError> {
+        let tensor = tensor.f_to_device(self.device)?.f_set_requires_grad(trainable)?;
+        let shared = tensor.shallow_clone();
+        self.tensors.insert(name.to_owned(), Named { tensor, trainable });
+        Ok(shared)
+    }
+}

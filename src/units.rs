@@ -1,0 +1,66 @@
+//! Units of the numbers in tables, parameters and reports, as one closed list: a column, a parameter or a
+//! metric names its unit by value, so that a typing mistake cannot invent one. Affines are voxel → world (RAS+, mm).
+
+use std::fmt;
+
+/// The unit of a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Unit {
+    /// Not a quantity: text, identifiers, switches.
+    #[default]
+    None,
+    /// A pure number: counts, shares, ratios, scores.
+    One,
+    /// Voxels along an axis.
+    Voxel,
+    /// The image's own intensity scale.
+    Intensity,
+    /// Lengths.
+    Millimetre,
+    /// Volumes.
+    Millilitre,
+    /// Diffusion weighting (b-values).
+    SecondPerSquareMillimetre,
+    /// Times of the acquisition.
+    Millisecond,
+    /// Durations of work.
+    Second,
+    /// Time since onset.
+    Hour,
+    /// Ages.
+    Year,
+    /// Field strengths.
+    Tesla,
+    /// Sizes of files and memory.
+    Byte,
+    /// Moments: microseconds since 1970-01-01, UTC.
+    MicrosecondUtc,
+}
+
+impl Unit {
+    /// The symbol written into column metadata and `schemas/`; empty where the value is not a quantity.
+    pub const fn symbol(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::One => "1",
+            Self::Voxel => "voxel",
+            Self::Intensity => "intensity",
+            Self::Millimetre => "mm",
+            Self::Millilitre => "mL",
+            Self::SecondPerSquareMillimetre => "s/mm²",
+            Self::Millisecond => "ms",
+            Self::Second => "s",
+            Self::Hour => "h",
+            Self::Year => "y",
+            Self::Tesla => "T",
+            Self::Byte => "B",
+            Self::MicrosecondUtc => "µs UTC",
+        }
+    }
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.symbol())
+    }
+}

@@ -1,0 +1,12 @@
+//! Tests of the whole program, in one binary: what the invariants promise, seen from outside.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod bad_input;
+mod commands;
+mod interop;
+mod invariants;
+mod layers;
+mod memory;
+mod pipelines;
+mod resume;
+mod support;
