@@ -15,8 +15,8 @@ build: setup ## release binaries: target/release/torcula and torcula-training
 	@cargo build --release --workspace
 
 demo: build ## the whole pipeline on a synthetic registry, ends with a report
-	@test -e $(DEMO)/internal/participants.tsv || \
-		target/release/torcula synth $(DEMO)/internal --cases 100 --sites 4 --seed 7 --matrix 64 --slices 16 --broken 0.05
+	@test -e $(DEMO)/registry/participants.tsv || \
+		target/release/torcula synth $(DEMO)/registry --cases 100 --sites 4 --seed 7 --matrix 64 --slices 16 --broken 0.05
 	@target/release/torcula run pipelines/demo.yaml --set data=$(DEMO)
 
 test: setup $(PYTHON) ## every test

@@ -41,6 +41,9 @@ pub struct ExplainArgs {
     /// Run the pipeline, and show rows, bytes, busy and wait time of every stage
     #[arg(long)]
     analyze: bool,
+    /// Show DataFusion's physical plan under each operator
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 impl RunArgs {
@@ -88,7 +91,7 @@ pub fn explain(args: &ExplainArgs, learner: Option<Arc<dyn Learner>>) -> Result<
         Err(code) => return Ok(code),
     };
     if !args.analyze {
-        let text = runtime()?.block_on(run::explain(&pipeline, &args.run.options()))?;
+        let text = runtime()?.block_on(run::explain(&pipeline, &args.run.options(), args.verbose))?;
         output::raw(text.as_bytes());
         return Ok(ExitCode::SUCCESS);
     }

@@ -35,8 +35,8 @@ pub use self::expect::{Expectation, evaluate};
 pub use self::phantom::{Phantom, PhantomParams};
 pub use self::plan::{Action, Output, Pipeline, Source, StageTest, StagesAction, Step};
 pub use self::spec::{
-    FailureLimit, InferParams, IngestParams, ReportParams, ScoreParams, ShardParams,
-    SplitParams, TrainStep,
+    FailureLimit, InferParams, IngestParams, ReportParams, ScoreParams, ShardParams, SplitParams,
+    TrainStep,
 };
 
 use self::diagnostics::{Problems, Source as Text};

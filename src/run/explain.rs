@@ -9,12 +9,13 @@ use datafusion::physical_plan::displayable;
 use crate::catalog::Catalog;
 use crate::engine::{Budget, Lineage, Silent, Stop, Workers};
 use crate::error::Result;
-use crate::pipeline::{Action, Pipeline, Step};
+use crate::pipeline::{Action, Pipeline, Source, Step};
 
 use super::{Options, Runner, plan, relations, stage_step};
 
-/// The plan of a pipeline as text. Runs nothing; where there is no catalog yet, plans against an empty one that is thrown away.
-pub async fn explain(pipeline: &Pipeline, options: &Options) -> Result<String> {
+/// The plan of a pipeline as text; `verbose` adds DataFusion's physical plan under each operator. Runs nothing; where there is
+/// no catalog yet, plans against an empty one that is thrown away.
+pub async fn explain(pipeline: &Pipeline, options: &Options, verbose: bool) -> Result<String> {
     let scratch = tempfile::tempdir()?;
     let there = pipeline.catalog.join("cases").join("_delta_log").exists();
     let folder: &Path = if there { &pipeline.catalog } else { scratch.path() };
@@ -40,7 +41,7 @@ pub async fn explain(pipeline: &Pipeline, options: &Options) -> Result<String> {
         pipeline.artifacts.display()
     );
     for step in &pipeline.steps {
-        let (what, details) = describe(&runner, step).await?;
+        let (what, details) = describe(&runner, step, verbose).await?;
         let _ = writeln!(text, "\n{}: {what}", step.name);
         for line in details.lines() {
             let _ = writeln!(text, "    {line}");
@@ -49,7 +50,17 @@ pub async fn explain(pipeline: &Pipeline, options: &Options) -> Result<String> {
     Ok(text)
 }
 
-async fn describe(runner: &Runner<'_>, step: &Step) -> Result<(String, String)> {
+/// Where the operator's rows come from, in a line.
+fn source(step: &Step) -> String {
+    match &step.from {
+        Source::None => String::new(),
+        Source::Sql { query, .. } => format!("from {query}"),
+        Source::Step { name, part: None } => format!("from {name}"),
+        Source::Step { name, part: Some(part) } => format!("from {name}, part {part}"),
+    }
+}
+
+async fn describe(runner: &Runner<'_>, step: &Step, verbose: bool) -> Result<(String, String)> {
     Ok(match &step.action {
         Action::Ingest(a) => (format!("ingest into cases (source {})", a.source), String::new()),
         Action::Split(a) => {
@@ -72,7 +83,11 @@ async fn describe(runner: &Runner<'_>, step: &Step) -> Result<(String, String)> 
             let todo = relations::todo(&ctx, step, &plan).await?;
             let left = todo.clone().count().await.map_err(relations::planning)?;
             let (exec, _) = stage_step::operator(runner, &step.name, plan, todo).await?;
-            let tree = displayable(exec.as_ref()).indent(false).to_string();
+            let tree = if verbose {
+                displayable(exec.as_ref()).indent(false).to_string()
+            } else {
+                format!("{}\n  {}", displayable(exec.as_ref()).one_line(), source(step))
+            };
             let what = format!(
                 "{left} cases to do, {:.0} bytes of memory a voxel, parameters {}",
                 footprint as f64 / f64::from(1 << 20),

@@ -96,7 +96,7 @@ async fn shards_todo(ctx: &SessionContext, step: &Step, all: DataFrame, size: us
     drop(ctx.deregister_table("__salted"));
     ctx.register_table("__salted", all.into_view()).map_err(planning)?;
     let query = format!(
-        "WITH ranked AS (SELECT *, (row_number() OVER (ORDER BY case_id) - 1) / {size} AS shard_index FROM __salted), \
+        "WITH ranked AS (SELECT *, (CAST(row_number() OVER (ORDER BY case_id) AS BIGINT) - 1) / {size} AS shard_index FROM __salted), \
          shard AS (SELECT shard_index AS __shard, count(*) AS shard_size, \
              torcula_fingerprint(string_agg(fingerprint, ',' ORDER BY case_id), 'shard') AS shard_fingerprint \
              FROM ranked GROUP BY shard_index) \

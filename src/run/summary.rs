@@ -96,7 +96,12 @@ pub fn report_job(pipeline: &Pipeline, html: &Path, title: &str, lineage: &Linea
         title: if title.is_empty() { pipeline.name.clone() } else { title.to_owned() },
         html: html.to_owned(),
         notes: overfit.then(|| same.to_owned()).into_iter().collect(),
-        steps: pipeline.steps.iter().map(|s| s.name.clone()).collect(),
+        steps: pipeline
+            .steps
+            .iter()
+            .filter(|s| !matches!(s.action, Action::Train(_) | Action::Report(_)))
+            .map(|s| s.name.clone())
+            .collect(),
         prepared_step: last(&|a| {
             matches!(a, Action::Stages(StagesAction { output: Output::Files, .. }))
         }),

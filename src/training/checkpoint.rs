@@ -56,7 +56,8 @@ pub fn write<'a>(
 /// # Errors
 /// libtorch's, where it cannot be copied to the CPU.
 pub fn values(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
-    let tensor = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let tensor =
+        tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
     let mut values = vec![0.0; tensor.numel()];
     tensor.f_copy_data(&mut values, tensor.numel())?;
     Ok(values)
@@ -93,7 +94,10 @@ impl Checkpoint {
             }
             let shape = view.shape().iter().map(|n| *n as i64).collect();
             let (words, _) = view.data().as_chunks();
-            tensors.insert(name.to_owned(), (shape, words.iter().map(|w| f32::from_le_bytes(*w)).collect()));
+            tensors.insert(
+                name.to_owned(),
+                (shape, words.iter().map(|w| f32::from_le_bytes(*w)).collect()),
+            );
         }
         let metadata = header.metadata().clone().unwrap_or_default().into_iter().collect();
         Ok(Self { source, tensors, metadata })
@@ -128,7 +132,8 @@ impl Checkpoint {
             Error::data(format!("{}: tensor {name} {what}", self.source))
                 .hint("the file is damaged or of another version; train the model again")
         };
-        let (shape, values) = self.tensors.get(name).ok_or_else(|| wrong("is missing".to_owned()))?;
+        let (shape, values) =
+            self.tensors.get(name).ok_or_else(|| wrong("is missing".to_owned()))?;
         if *shape != tensor.size() {
             return Err(wrong(format!("has shape {shape:?}, expected {:?}", tensor.size())));
         }
@@ -153,7 +158,8 @@ mod tests {
     fn what_is_written_is_read_and_equal_bytes_come_again() -> Result<()> {
         let folder = folder()?;
         let path = folder.path().join("m.safetensors");
-        let [a, b] = [[1.5_f32, -0.0, f32::MIN_POSITIVE], [3.0, 4.0, 1e-40]].map(|v| Tensor::from_slice(&v));
+        let [a, b] =
+            [[1.5_f32, -0.0, f32::MIN_POSITIVE], [3.0, 4.0, 1e-40]].map(|v| Tensor::from_slice(&v));
         let metadata = (0..20).map(|i| (format!("key{i}"), format!("\"{i}\" é"))).collect();
         let tensors = || [("b".to_owned(), &b), ("a".to_owned(), &a)];
         let first = write(&path, tensors(), &metadata)?;
@@ -169,7 +175,9 @@ mod tests {
         }
         let reason = |r: Result<()>| r.err().map(|e| e.reason().to_owned()).unwrap_or_default();
         assert!(reason(read.load("c", &a)).ends_with("tensor c is missing"));
-        assert!(reason(read.load("a", &a.view([3, 1]))).ends_with("has shape [3], expected [3, 1]"));
+        assert!(
+            reason(read.load("a", &a.view([3, 1]))).ends_with("has shape [3], expected [3, 1]")
+        );
         assert!(read.text("nothing").is_err());
         Ok(())
     }
@@ -181,7 +189,9 @@ mod tests {
         write(&path, [("a".to_owned(), &Tensor::from_slice(&[1.0_f32; 9]))], &BTreeMap::new())?;
         let bytes = std::fs::read(&path)?;
         let huge = [&u64::MAX.to_le_bytes()[..], &bytes[8..]].concat();
-        for broken in [&bytes[..0], &bytes[..5], &bytes[..bytes.len() - 1], &huge, b"not a model at all"] {
+        for broken in
+            [&bytes[..0], &bytes[..5], &bytes[..bytes.len() - 1], &huge, b"not a model at all"]
+        {
             std::fs::write(&path, broken)?;
             let fault = Checkpoint::read(&path).err().map(|e| e.fault().name());
             assert_eq!(fault, Some("data"), "{} bytes", broken.len());

@@ -111,7 +111,10 @@ pub fn torch_error(error: &TchError) -> Error {
 
 /// The three calls into the C library that std does not offer.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[expect(unsafe_code, reason = "C functions with plain arguments; nothing they return is dereferenced")]
+#[expect(
+    unsafe_code,
+    reason = "C functions with plain arguments; nothing they return is dereferenced"
+)]
 mod system {
     use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -183,7 +186,10 @@ mod tests {
     fn errors_are_sorted_by_fault() {
         use torcula::error::Fault;
         let fault = |text: &str| torch_error(&TchError::Torch(text.to_owned())).fault();
-        assert_eq!(fault("DefaultCPUAllocator: can't allocate memory: you tried ..."), Fault::Resource);
+        assert_eq!(
+            fault("DefaultCPUAllocator: can't allocate memory: you tried ..."),
+            Fault::Resource
+        );
         assert_eq!(fault("CUDA out of memory. Tried to allocate ..."), Fault::Resource);
         assert_eq!(fault("The size of tensor a (3) must match ..."), Fault::Bug);
     }

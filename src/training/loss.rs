@@ -25,8 +25,12 @@ pub fn dice_and_cross_entropy(
     truths: &Tensor,
     dice_weight: f64,
 ) -> Result<Tensor, TchError> {
-    let entropy =
-        logits.f_binary_cross_entropy_with_logits::<&Tensor>(truths, None, None, Reduction::Mean)?;
+    let entropy = logits.f_binary_cross_entropy_with_logits::<&Tensor>(
+        truths,
+        None,
+        None,
+        Reduction::Mean,
+    )?;
     let voxels = [1_i64, 2, 3, 4];
     let sum = |t: &Tensor| t.f_sum_dim_intlist(voxels.as_slice(), false, None);
     let probabilities = logits.f_sigmoid()?;
@@ -62,7 +66,8 @@ mod tests {
         Ok(())
     }
 
-    const EXPECTED: [(f64, f64); 3] = [(0.0, 0.264_292_605), (0.5, 0.270_171_309), (1.0, 0.276_050_013)];
+    const EXPECTED: [(f64, f64); 3] =
+        [(0.0, 0.264_292_605), (0.5, 0.270_171_309), (1.0, 0.276_050_013)];
 
     #[test]
     fn a_sure_and_right_answer_costs_nothing() -> Result<(), TchError> {

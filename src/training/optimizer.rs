@@ -61,7 +61,9 @@ impl Adam {
         let _guard = tch::no_grad_guard();
         for (name, tensor) in store.trainable() {
             let mut gradient = tensor.f_grad()?;
-            let Some(m) = self.moments.get_mut(name).filter(|_| gradient.defined()) else { continue };
+            let Some(m) = self.moments.get_mut(name).filter(|_| gradient.defined()) else {
+                continue;
+            };
             let _ = m.first.f_mul_scalar_(BETA_1)?.f_add_(&gradient.f_mul_scalar(1.0 - BETA_1)?)?;
             let square = gradient.f_mul(&gradient)?.f_mul_scalar(1.0 - BETA_2)?;
             let _ = m.second.f_mul_scalar_(BETA_2)?.f_add_(&square)?;
@@ -80,7 +82,13 @@ impl Adam {
 }
 
 /// The learning rate of `step` (from 0) of `steps`: rises linearly over `warmup` steps to `peak`, then follows the schedule.
-pub fn learning_rate(schedule: Schedule, peak: f64, step: usize, steps: usize, warmup: usize) -> f64 {
+pub fn learning_rate(
+    schedule: Schedule,
+    peak: f64,
+    step: usize,
+    steps: usize,
+    warmup: usize,
+) -> f64 {
     if step < warmup {
         return peak * (step + 1) as f64 / (warmup + 1) as f64;
     }
@@ -110,7 +118,9 @@ mod tests {
         let weight = store.weight("w", &[1, 1], 1)?;
         let _ = tch::no_grad(|| weight.shallow_clone().f_fill_(1.0))?;
         let mut adam = Adam::new(&store, 0.01)?;
-        for (gradient, expected) in [(0.5, 0.899_000_002), (-0.25, 0.871_467_299), (2.0, 0.803_531_067)] {
+        for (gradient, expected) in
+            [(0.5, 0.899_000_002), (-0.25, 0.871_467_299), (2.0, 0.803_531_067)]
+        {
             weight.f_mul_scalar(gradient)?.f_sum(None)?.f_backward()?;
             adam.step(&store, 0.1)?;
             let found = weight.f_double_value(&[0, 0])?;

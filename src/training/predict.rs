@@ -108,8 +108,10 @@ impl TorchPredictor {
 impl Predictor for TorchPredictor {
     fn predict(&self, image: &Image) -> Result<Image> {
         if let Some(wrong) = image.voxels().iter().find(|v| !v.is_finite()) {
-            return Err(Error::data(format!("the image holds {wrong}, expected finite intensities"))
-                .hint("let the quality control see the image before the network"));
+            return Err(Error::data(format!(
+                "the image holds {wrong}, expected finite intensities"
+            ))
+            .hint("let the quality control see the image before the network"));
         }
         let shape = image.grid().shape;
         let fits = shape.iter().zip(self.spec.shape).all(|(n, window)| *n <= window);
@@ -196,7 +198,9 @@ mod tests {
     #[test]
     fn weights_are_a_gaussian() {
         let weights = gaussian(16);
-        for (i, expected) in [(0, 0.000_883_83), (4, 0.216_265_17), (7, 0.969_233_23), (15, 0.000_883_83)] {
+        for (i, expected) in
+            [(0, 0.000_883_83), (4, 0.216_265_17), (7, 0.969_233_23), (15, 0.000_883_83)]
+        {
             assert!((weights[i] - expected).abs() < 1e-6, "{i}: {}", weights[i]);
         }
     }

@@ -301,7 +301,8 @@ fn tensors(batch: &Batch, device: Device) -> Result<(Tensor, Tensor), TchError> 
         Device::Cuda(_) => tensor.f_pin_memory(device)?.f_to_device(device),
         _ => Ok(tensor),
     };
-    let images = place(Tensor::f_from_slice(batch.images())?)?.f_view([samples, channels, z, y, x])?;
+    let images =
+        place(Tensor::f_from_slice(batch.images())?)?.f_view([samples, channels, z, y, x])?;
     let truths = place(Tensor::f_from_slice(batch.truths())?)?.f_view([samples, 1, z, y, x])?;
     Ok((images, truths.f_to_kind(Kind::Float)?))
 }
@@ -327,8 +328,7 @@ fn batch_dices(network: &Network, batch: &Batch) -> Result<Vec<f64>, TchError> {
         let sums = t.f_sum_dim_intlist([1_i64, 2, 3, 4].as_slice(), false, Kind::Double)?;
         Vec::try_from(&sums.f_to_device(Device::Cpu)?)
     };
-    let (overlap, found, truth) =
-        (count(&found.f_mul(&truths)?)?, count(&found)?, count(&truths)?);
+    let (overlap, found, truth) = (count(&found.f_mul(&truths)?)?, count(&found)?, count(&truths)?);
     let dice = |((o, f), t): ((f64, f64), f64)| if f + t > 0.0 { 2.0 * o / (f + t) } else { 1.0 };
     Ok(overlap.into_iter().zip(found).zip(truth).map(dice).collect())
 }

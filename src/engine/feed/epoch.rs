@@ -74,7 +74,12 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    pub(super) fn start(inner: Arc<Inner>, epoch: usize, first: usize, batches: usize) -> Result<Self> {
+    pub(super) fn start(
+        inner: Arc<Inner>,
+        epoch: usize,
+        first: usize,
+        batches: usize,
+    ) -> Result<Self> {
         let (sender, receiver) = bounded(inner.options.depth);
         let stop = Arc::new(AtomicBool::new(false));
         let producer_wait_ns = Arc::new(AtomicU64::new(0));

@@ -202,24 +202,28 @@ fn check_row(sample: &SampleRef, reader: &ShardReader) -> Result<()> {
     let found = if *row < reader.len() { Some(reader.case_id(*row)) } else { None };
     match found {
         Some(found) if found == case_id => Ok(()),
-        Some(found) => {
-            Err(Error::data(format!("{}: row {row} is of {found}, expected {case_id}", shard.display())))
-        }
+        Some(found) => Err(Error::data(format!(
+            "{}: row {row} is of {found}, expected {case_id}",
+            shard.display()
+        ))),
         None => Err(Error::data(format!(
             "{}: no row {row} (of {case_id}), the shard has {}",
             shard.display(),
             reader.len()
         ))),
     }
-    .map_err(|e| e.hint("the catalog and the shard disagree; run the step that writes the shards again"))
+    .map_err(|e| {
+        e.hint("the catalog and the shard disagree; run the step that writes the shards again")
+    })
 }
 
 impl Inner {
     /// The epoch's order.
     fn order(&self, epoch: usize) -> Vec<Turn> {
         let (samples, draws) = (self.options.samples.len(), self.options.draws);
-        let mut order: Vec<Turn> =
-            (0..draws).flat_map(|draw| (0..samples).map(move |sample| Turn { sample, draw })).collect();
+        let mut order: Vec<Turn> = (0..draws)
+            .flat_map(|draw| (0..samples).map(move |sample| Turn { sample, draw }))
+            .collect();
         if self.options.shuffle {
             let mut rng = keyed(self.options.seed, &["order", &epoch.to_string()]);
             shuffle(&mut rng, &mut order);

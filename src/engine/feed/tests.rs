@@ -21,7 +21,10 @@ fn shards(folder: &Path, cases: usize) -> Result<Vec<SampleRef>> {
                     data: Array3::from_shape_fn(DIM, |(z, y, x)| (i + 1 + z + y + x) as f32),
                     affine,
                 },
-                truth: Volume { data: Array3::from_shape_fn(DIM, |(z, _, x)| u8::from(x > z)), affine },
+                truth: Volume {
+                    data: Array3::from_shape_fn(DIM, |(z, _, x)| u8::from(x > z)),
+                    affine,
+                },
             })
             .collect();
         write(&shard, &rows, &BTreeMap::new())?;
@@ -119,7 +122,8 @@ fn a_dropped_epoch_stops_and_the_next_one_runs() -> Result<()> {
 #[test]
 fn both_sides_count_their_waits() -> Result<()> {
     let folder = temporary()?;
-    let feed = Feed::open(FeedOptions { batch: 1, depth: 1, ..options(shards(folder.path(), 8)?) })?;
+    let feed =
+        Feed::open(FeedOptions { batch: 1, depth: 1, ..options(shards(folder.path(), 8)?) })?;
     let mut epoch = feed.epoch(0)?;
     while let Some(batch) = epoch.next() {
         drop(batch?);

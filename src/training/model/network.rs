@@ -37,7 +37,8 @@ impl NetworkSpec {
         intensity_scale: f32,
     ) -> Result<Self> {
         let shape = [x, y, z];
-        let unet3d = UNet3dConfig::plan(channels, params.levels, params.filters, shape, spacing_mm)?;
+        let unet3d =
+            UNet3dConfig::plan(channels, params.levels, params.filters, shape, spacing_mm)?;
         Ok(Self { architecture: params.model, unet3d, shape, spacing_mm, intensity_scale })
     }
 

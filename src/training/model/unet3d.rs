@@ -61,14 +61,17 @@ impl UNet3dConfig {
             )));
         }
         if spacing_mm.iter().any(|s| !s.is_finite() || *s <= 0.0) {
-            return Err(Error::configuration(format!("unet3d: spacing {spacing_mm:?} mm is not positive")));
+            return Err(Error::configuration(format!(
+                "unet3d: spacing {spacing_mm:?} mm is not positive"
+            )));
         }
         let (mut shape, mut spacing) = (shape, spacing_mm);
         let (mut kernels, mut strides) = (Vec::new(), Vec::new());
         let mut convolved = [false; 3];
         for level in 0..levels {
             let roomy = shape.map(|n| n.div_ceil(2) >= MIN_VOXELS);
-            let finest = (0..3).filter(|&a| roomy[a]).map(|a| spacing[a]).fold(f64::INFINITY, f64::min);
+            let finest =
+                (0..3).filter(|&a| roomy[a]).map(|a| spacing[a]).fold(f64::INFINITY, f64::min);
             let fine = spacing.map(|s| s < COARSE * finest);
             convolved = std::array::from_fn(|a| convolved[a] || fine[a]);
             kernels.push(zyx(convolved.map(|f| if f { 3 } else { 1 })));

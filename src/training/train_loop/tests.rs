@@ -180,7 +180,11 @@ fn what_is_no_model_is_refused() -> Result<()> {
         opened.err().map(|e| e.reason().to_owned()).unwrap_or_default()
     };
     assert!(reason().contains("m.safetensors"));
-    checkpoint::write(&path, [("a".to_owned(), &Tensor::from_slice(&[1.0_f32]))], &BTreeMap::new())?;
+    checkpoint::write(
+        &path,
+        [("a".to_owned(), &Tensor::from_slice(&[1.0_f32]))],
+        &BTreeMap::new(),
+    )?;
     assert!(reason().contains("its metadata has no `torcula.network`"), "{}", reason());
     let broken = BTreeMap::from([(keys::NETWORK.to_owned(), "{}".to_owned())]);
     checkpoint::write(&path, [], &broken)?;
