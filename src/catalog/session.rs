@@ -1,5 +1,5 @@
-//! SQL over the catalog. A session sees one version of each table, fixed when it is made; a table is opened when a query
-//! first names it, so that a session costs little. Views and tables registered in it stand beside the tables.
+//! SQL over the catalog. A session sees one version of each table, fixed when it is made; a table is opened when a
+//! query first names it, so that a session costs little. Views and tables registered in it stand beside the tables.
 //!
 //! `SELECT … FROM cases VERSION AS OF 3` and `… TIMESTAMP AS OF '2026-01-31T12:00:00Z'` read another version of one
 //! table within a query. Queries read only.

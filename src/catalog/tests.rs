@@ -330,7 +330,8 @@ async fn sessions_hold_views_and_the_fingerprint() {
     let session = catalog.session(SessionAt::Latest).await.unwrap();
     let view = plan(&session, "SELECT artifact_id FROM artifacts WHERE case_id = 'sub-1'").await;
     session.register_table("prepared", view.unwrap().into_view()).unwrap();
-    let text = "SELECT artifact_id, torcula_fingerprint(artifact_id, '7') AS fp, torcula_fingerprint(NULL, 'x') AS none FROM prepared";
+    let text = "SELECT artifact_id, torcula_fingerprint(artifact_id, '7') AS fp, \
+                torcula_fingerprint(NULL, 'x') AS none FROM prepared";
     let found = json_rows(&sql(&session, text).await.unwrap()).unwrap();
     assert_eq!(found, [json!({"artifact_id": "a", "fp": fingerprint(["a", "7"]), "none": null})]);
     let view = plan(&session, "SELECT 1").await.unwrap().into_view();

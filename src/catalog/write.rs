@@ -5,8 +5,8 @@
 //! of the log, cannot conflict with other appends, upserts or compactions, and when another writer takes the
 //! version it wanted it takes the next one.
 //!
-//! Power loss: the file store does not sync what it writes, so that is done here, for the data before the commit and for
-//! the commit after it. In the moment between a power loss can tear the newest commit;
+//! Power loss: the file store does not sync what it writes, so that is done here, for the data before the commit and
+//! for the commit after it. In the moment between, a power loss can tear the newest commit;
 //! [`Catalog::create_or_open`] recognises that and sets it aside.
 
 use std::fs::{self, File};

@@ -79,11 +79,18 @@ fn uri(path: &Path) -> Option<String> {
 pub fn apply(args: &ApplyArgs) -> Result<ExitCode> {
     let stage = stage(args)?.stage();
     if args.output.is_none() && !stage.writes().is_empty() {
-        return Err(Error::configuration(format!("{} makes an image and has no place for it", args.stage))
-            .hint("name the output file after the input"));
+        return Err(Error::configuration(format!(
+            "{} makes an image and has no place for it",
+            args.stage
+        ))
+        .hint("name the output file after the input"));
     }
     let mut case = Case::new(CaseInput {
-        case_id: args.input.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+        case_id: args
+            .input
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default(),
         image_uri: uri(&args.input),
         image_volume: Some(args.volume),
         brain_uri: args.mask.as_deref().and_then(uri),
@@ -121,14 +128,19 @@ pub fn apply(args: &ApplyArgs) -> Result<ExitCode> {
         args.stage,
         (ran - read).as_secs_f64() * 1e3,
         (wrote - ran).as_secs_f64() * 1e3,
-        if case.notes.is_empty() { String::new() } else { format!(" {}", Value::Object(case.notes)) }
+        if case.notes.is_empty() {
+            String::new()
+        } else {
+            format!(" {}", Value::Object(case.notes))
+        }
     ));
     Ok(ExitCode::SUCCESS)
 }
 
 fn save(args: &ApplyArgs, case: &Case) -> Result<()> {
-    let options =
-        WriteOptions { description: format!("torcula {} {}", env!("CARGO_PKG_VERSION"), args.stage) };
+    let options = WriteOptions {
+        description: format!("torcula {} {}", env!("CARGO_PKG_VERSION"), args.stage),
+    };
     if let Some(path) = &args.output {
         nifti::write_image(path, case.image()?, &options)?;
     }

@@ -115,10 +115,12 @@ async fn show(
 ) -> Result<ExitCode> {
     let batches = catalog::sql(ctx, query).await?;
     let terminal = std::io::stdout().is_terminal();
-    let format = format.unwrap_or(if terminal && file.is_none() { Format::Table } else { Format::Csv });
+    let format =
+        format.unwrap_or(if terminal && file.is_none() { Format::Table } else { Format::Csv });
     match file {
         Some(path) => {
-            let out = File::create(path).map_err(|e| Error::io(format!("{}: {e}", path.display())))?;
+            let out =
+                File::create(path).map_err(|e| Error::io(format!("{}: {e}", path.display())))?;
             format.write(&batches, &mut BufWriter::new(out))?;
         }
         None if format == Format::Parquet && terminal => {

@@ -53,7 +53,11 @@ pub fn test(args: &FileArgs) -> Result<ExitCode> {
             }
         }
     }
-    output::line(format!("{} of {} tests passed", pipeline.tests.len() - failed, pipeline.tests.len()));
+    output::line(format!(
+        "{} of {} tests passed",
+        pipeline.tests.len() - failed,
+        pipeline.tests.len()
+    ));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

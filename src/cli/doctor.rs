@@ -9,7 +9,8 @@ use crate::error::Result;
 
 /// `torcula doctor`.
 pub fn doctor(learner: Option<Arc<dyn Learner>>) -> Result<ExitCode> {
-    let beside = std::env::current_exe().is_ok_and(|e| e.with_file_name("torcula-training").exists());
+    let beside =
+        std::env::current_exe().is_ok_and(|e| e.with_file_name("torcula-training").exists());
     if learner.is_none() && beside {
         return Err(run::exec_training());
     }
@@ -33,7 +34,8 @@ pub fn doctor(learner: Option<Arc<dyn Learner>>) -> Result<ExitCode> {
     output::line(if info.cuda {
         format!("CUDA      {}", info.devices.join(", "))
     } else {
-        "CUDA      none: training runs on the CPU (point LIBTORCH at a full libtorch to use a GPU)".to_owned()
+        "CUDA      none: training runs on the CPU (point LIBTORCH at a full libtorch to use a GPU)"
+            .to_owned()
     });
     Ok(ExitCode::SUCCESS)
 }

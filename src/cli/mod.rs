@@ -1,5 +1,6 @@
 //! The command line: clap's definitions, and one thin file a command.
 
+mod allocator;
 mod apply;
 mod catalog;
 mod check;
@@ -22,8 +23,10 @@ use crate::error::{Error, Fault, Result};
 /// Declared, streaming data pipelines for brain diffusion-weighted MRI.
 #[derive(Debug, Parser)]
 #[command(name = "torcula", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Start with `torcula synth demo-data --cases 20` and `torcula run pipelines/demo.yaml --set data=demo-data`.\n\
-Exit codes: 0 all well, 1 the run failed or was stopped, 2 bad usage or pipeline, 3 more cases quarantined than on_failure allows.")]
+#[command(
+    after_help = "Start with `torcula synth demo-data --cases 20` and `torcula run pipelines/demo.yaml --set data=demo-data`.\n\
+Exit codes: 0 all well, 1 the run failed or was stopped, 2 bad usage or pipeline, 3 more cases quarantined than on_failure allows."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -64,6 +67,7 @@ enum Command {
 
 /// Runs the command line. `learner` is the training crate's, in the binary that links libtorch.
 pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
+    allocator::share_arenas();
     quiet_worker_panics();
     let cli = Cli::parse();
     let result = match cli.command {
@@ -80,7 +84,10 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Status(args) => catalog::status(&args),
         Command::Doctor => doctor::doctor(learner),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "torcula", &mut std::io::stdout());
+            // Into memory first: clap panics where the pipe behind it is closed.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "torcula", &mut script);
+            output::raw(&script);
             Ok(ExitCode::SUCCESS)
         }
     };
@@ -120,10 +127,7 @@ struct Memory {
 fn memory() -> Memory {
     let Ok(mut system) = sysinfo::System::new() else { return Memory { total: 0, available: 0 } };
     system.refresh_memory();
-    Memory {
-        total: system.total_memory(),
-        available: system.available_memory(),
-    }
+    Memory { total: system.total_memory(), available: system.available_memory() }
 }
 
 /// `key=value` from the command line.

@@ -23,11 +23,12 @@ pub fn note(text: impl AsRef<str>) {
 
 /// Writes an error to standard error.
 pub fn error(error: &Error) {
-    let (red, bold, off) = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        ("\u{1b}[31;1m", "\u{1b}[1m", "\u{1b}[0m")
-    } else {
-        ("", "", "")
-    };
+    let (red, bold, off) =
+        if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+            ("\u{1b}[31;1m", "\u{1b}[1m", "\u{1b}[0m")
+        } else {
+            ("", "", "")
+        };
     note(format!("{red}error:{off} {}", error.reason()));
     if let Some(hint) = error.advice() {
         note(format!("  {bold}hint:{off} {hint}"));
@@ -41,7 +42,8 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         cells.chain([header[column].chars().count()]).max().unwrap_or(0)
     };
     let numeric = |column: usize| {
-        rows.iter().all(|r| r[column].is_empty() || r[column].starts_with(|c: char| c.is_ascii_digit()))
+        rows.iter()
+            .all(|r| r[column].is_empty() || r[column].starts_with(|c: char| c.is_ascii_digit()))
     };
     let widths: Vec<(usize, bool)> = (0..header.len()).map(|c| (width(c), numeric(c))).collect();
     let mut text = String::new();
@@ -65,7 +67,11 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 mod tests {
     #[test]
     fn numbers_are_right_aligned() {
-        let rows = vec![vec!["n4".to_owned(), "7".to_owned()], vec!["qc".to_owned(), "12".to_owned()]];
-        assert_eq!(super::table(&["stage", "cases"], &rows), "stage  cases\nn4         7\nqc        12\n");
+        let rows =
+            vec![vec!["n4".to_owned(), "7".to_owned()], vec!["qc".to_owned(), "12".to_owned()]];
+        assert_eq!(
+            super::table(&["stage", "cases"], &rows),
+            "stage  cases\nn4         7\nqc        12\n"
+        );
     }
 }

@@ -110,7 +110,8 @@ impl Observer for Progress {
             }
             if let Some(bar) = &s.bar {
                 let limiting = metrics.limiting().map(|l| l.stage).unwrap_or_default();
-                let failed = if s.failed > 0 { format!(", {} failed", s.failed) } else { String::new() };
+                let failed =
+                    if s.failed > 0 { format!(", {} failed", s.failed) } else { String::new() };
                 bar.set_message(format!("{limiting}{failed}"));
                 bar.inc(1);
                 return None;

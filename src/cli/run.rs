@@ -63,7 +63,10 @@ fn cores() -> usize {
 }
 
 /// Reads and checks a pipeline file; its diagnostics go to standard error.
-pub(super) fn load(file: &std::path::Path, sets: &[(String, String)]) -> Result<Pipeline, ExitCode> {
+pub(super) fn load(
+    file: &std::path::Path,
+    sets: &[(String, String)],
+) -> Result<Pipeline, ExitCode> {
     pipeline::load(file, sets).map_err(|diagnostics| {
         use std::io::IsTerminal;
         output::note(diagnostics.render(std::io::stderr().is_terminal()));
@@ -91,7 +94,8 @@ pub fn explain(args: &ExplainArgs, learner: Option<Arc<dyn Learner>>) -> Result<
         Err(code) => return Ok(code),
     };
     if !args.analyze {
-        let text = runtime()?.block_on(run::explain(&pipeline, &args.run.options(), args.verbose))?;
+        let text =
+            runtime()?.block_on(run::explain(&pipeline, &args.run.options(), args.verbose))?;
         output::raw(text.as_bytes());
         return Ok(ExitCode::SUCCESS);
     }
@@ -102,7 +106,11 @@ pub fn explain(args: &ExplainArgs, learner: Option<Arc<dyn Learner>>) -> Result<
     Ok(finish(&summary))
 }
 
-fn execute(pipeline: &Pipeline, args: &RunArgs, learner: Option<Arc<dyn Learner>>) -> Result<RunSummary> {
+fn execute(
+    pipeline: &Pipeline,
+    args: &RunArgs,
+    learner: Option<Arc<dyn Learner>>,
+) -> Result<RunSummary> {
     let needs_learner =
         pipeline.steps.iter().any(|s| matches!(s.action, Action::Train(_) | Action::Infer(_)));
     if learner.is_none() && needs_learner {
@@ -112,8 +120,7 @@ fn execute(pipeline: &Pipeline, args: &RunArgs, learner: Option<Arc<dyn Learner>
     let runtime = runtime()?;
     runtime.spawn(watch_signals(stop.clone()));
     let observer = Arc::new(Progress::new(args.progress));
-    let summary =
-        runtime.block_on(run::run(pipeline, &args.options(), learner, stop, observer));
+    let summary = runtime.block_on(run::run(pipeline, &args.options(), learner, stop, observer));
     // A case that will not end must not keep the process from ending.
     runtime.shutdown_background();
     summary
@@ -132,7 +139,9 @@ async fn watch_signals(stop: Stop) {
             output::note("stopped at once; what was committed is safe");
             std::process::exit(130);
         }
-        output::note("stopping: the cases in hand are given up, what is done is being committed (again to stop at once)");
+        output::note(
+            "stopping: the cases in hand are given up, what is done is being committed (again to stop at once)",
+        );
         stop.set();
     }
 }
@@ -199,7 +208,10 @@ fn analysis(step: &StepReport) -> String {
         })
         .collect();
     text.push('\n');
-    text.push_str(&output::table(&["stage", "cases", "failed", "busy s", "ms/case", "% busy"], &rows));
+    text.push_str(&output::table(
+        &["stage", "cases", "failed", "busy s", "ms/case", "% busy"],
+        &rows,
+    ));
     text.push_str(&format!(
         "read {:.1} MB, wrote {:.1} MB, waited for memory {:.3} s, in flight at most {:.1} MB",
         metrics.read_bytes() as f64 / 1e6,
@@ -228,13 +240,14 @@ fn finish(summary: &RunSummary) -> ExitCode {
         )),
         Ending::Failed(error) => {
             output::error(error);
-            output::note("what was done before is committed: mend it and give the same command again");
+            output::note(
+                "what was done before is committed: mend it and give the same command again",
+            );
         }
         Ending::OverLimit(reason) => {
-            output::error(
-                &Error::data(reason.clone())
-                    .hint("see `torcula failures`; mend the cases, or raise on_failure in the pipeline"),
-            );
+            output::error(&Error::data(reason.clone()).hint(
+                "see `torcula failures`; mend the cases, or raise on_failure in the pipeline",
+            ));
         }
     }
     ExitCode::from(summary.ending.exit_code())

@@ -59,7 +59,9 @@ pub fn synth(args: &SynthArgs) -> Result<ExitCode> {
     } else {
         ProgressBar::hidden()
     };
-    if let Ok(style) = ProgressStyle::with_template("synth {bar:28.cyan/dim} {pos:>5}/{len} {per_sec:>9} {eta:>4} left") {
+    if let Ok(style) = ProgressStyle::with_template(
+        "synth {bar:28.cyan/dim} {pos:>5}/{len} {per_sec:>9} {eta:>4} left",
+    ) {
         bar.set_style(style);
     }
     let summary = synth::write(&args.folder, &options, &|done| bar.set_position(done as u64))?;

@@ -257,7 +257,9 @@ impl Case {
 
 fn missing(slot: Slot) -> Error {
     Error::data(format!("the case has no {}", slot.name())).hint(match slot {
-        Slot::Truth => "add its manual mask under derivatives/, or leave the case out of this cohort",
+        Slot::Truth => {
+            "add its manual mask under derivatives/, or leave the case out of this cohort"
+        }
         Slot::Brain => "put skull_strip before this stage",
         Slot::Probability | Slot::Prediction => "put infer before this stage",
         Slot::Image | Slot::Field => "check the step that should have made it",

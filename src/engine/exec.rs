@@ -159,3 +159,136 @@ impl ExecutionPlan for CaseExec {
 fn fail(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::expect_used, clippy::panic, reason = "a test may panic")]
+
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
+    use arrow::array::{ArrayRef, RecordBatch, StringArray};
+    use datafusion::prelude::SessionContext;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::catalog::Table;
+    use crate::engine::outcome::from_batch;
+    use crate::engine::{
+        Budget, Case, Context, Fused, Lineage, Metrics, Observer, Outcome, RecordSink, Silent,
+        Slot, Stage, Status, Stop, Workers,
+    };
+    use crate::error::{Error, Result};
+
+    /// Does what the case's name says.
+    #[derive(Debug)]
+    struct Obey(Arc<Mutex<Vec<String>>>);
+
+    impl Stage for Obey {
+        fn name(&self) -> &'static str {
+            "obey"
+        }
+        fn version(&self) -> u32 {
+            1
+        }
+        fn parameters(&self) -> Value {
+            Value::Null
+        }
+        fn reads(&self) -> &'static [Slot] {
+            &[]
+        }
+        fn working_bytes(&self, _: u64) -> u64 {
+            0
+        }
+        fn run(&self, case: &mut Case, context: &Context) -> Result<()> {
+            match case.input.case_id.split('-').next() {
+                Some("panic") => panic!("as told"),
+                Some("error") => Err(Error::data("as told").hint("tell it otherwise")),
+                Some("wait") => {
+                    while !context.is_stopped() {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    if let Ok(mut ended) = self.0.lock() {
+                        ended.push(case.input.case_id.clone());
+                    }
+                    context.check()
+                }
+                _ => Ok(()),
+            }
+        }
+    }
+
+    fn operator(
+        names: &[&str],
+        timeout: Duration,
+        ended: &Arc<Mutex<Vec<String>>>,
+    ) -> (CaseExec, Arc<TaskContext>) {
+        let ids: ArrayRef = Arc::new(StringArray::from(names.to_vec()));
+        let batch =
+            RecordBatch::try_from_iter([("case_id", Arc::clone(&ids)), ("fingerprint", ids)]);
+        let ctx = SessionContext::new();
+        let frame = ctx.read_batch(batch.expect("two columns")).expect("a batch");
+        let plan = futures::executor::block_on(frame.create_physical_plan()).expect("a plan");
+        let work = Work {
+            step: "test".to_owned(),
+            fused: Fused::new(vec![Arc::new(Obey(Arc::clone(ended)))], Arc::new(RecordSink)),
+            budget: Budget::new(64 << 20, 64 << 20),
+            workers: Arc::new(Workers::new(2).expect("threads")),
+            timeout,
+            lineage: Lineage::default(),
+            stop: Stop::default(),
+            metrics: Arc::new(Metrics::new(["obey"])),
+            observer: Arc::new(Silent) as Arc<dyn Observer>,
+        };
+        (CaseExec::new(plan, Arc::new(work)), ctx.task_ctx())
+    }
+
+    async fn outcomes(names: &[&str], timeout: Duration) -> Vec<Outcome> {
+        let (exec, context) = operator(names, timeout, &Arc::default());
+        let stream = exec.execute(0, context).expect("a stream");
+        let batches: Vec<_> = stream.try_collect().await.expect("no case is an error of the plan");
+        let mut all: Vec<Outcome> =
+            batches.iter().flat_map(|b| from_batch(b).expect("outcomes")).collect();
+        all.sort_by(|a, b| a.case_id.cmp(&b.case_id));
+        all
+    }
+
+    #[tokio::test]
+    async fn a_stage_that_panics_or_fails_is_a_failure_row_and_the_others_go_on() {
+        let all = outcomes(&["a", "error-1", "b", "panic-1", "c"], Duration::from_secs(60)).await;
+        let status: Vec<_> = all.iter().map(|o| (o.case_id.as_str(), o.status)).collect();
+        let (done, failed) = (Status::Done, Status::Failed);
+        let expected =
+            [("a", done), ("b", done), ("c", done), ("error-1", failed), ("panic-1", failed)];
+        assert_eq!(status, expected);
+        let row = &all[4].records[0];
+        assert_eq!(row.table, Table::Failures);
+        assert_eq!(row.row["stage"], "obey");
+        assert_eq!(row.row["fault"], "bug");
+        assert!(row.row["reason"].as_str().is_some_and(|r| r.contains("as told")), "{row:?}");
+        assert_eq!(all[3].records[0].row["hint"], "tell it otherwise");
+    }
+
+    #[tokio::test]
+    async fn a_case_over_its_time_limit_is_a_transient_failure() {
+        let all = outcomes(&["wait-1", "a"], Duration::from_millis(200)).await;
+        assert_eq!(all[0].status, Status::Done);
+        assert_eq!(all[1].records[0].row["fault"], "timeout");
+        assert_eq!(all[1].records[0].row["transient"], true);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_stream_ends_the_work_behind_it() {
+        let ended = Arc::new(Mutex::new(Vec::new()));
+        let (exec, context) = operator(&["wait-1", "wait-2"], Duration::from_secs(60), &ended);
+        let mut stream = exec.execute(0, context).expect("a stream");
+        // A runtime of one thread: were a stage run on it, this would never come back.
+        assert!(tokio::time::timeout(Duration::from_millis(200), stream.next()).await.is_err());
+        drop(stream);
+        let start = Instant::now();
+        while ended.lock().is_ok_and(|e| e.len() < 2) {
+            assert!(start.elapsed() < Duration::from_secs(20), "the work goes on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

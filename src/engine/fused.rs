@@ -213,8 +213,7 @@ mod tests {
     fn what_a_stage_carries_for_a_later_user_is_loaded_before_it() {
         use Slot::{Image, Truth};
         let resample = Fake { carries: &[Image, Truth], ..fake(&[Image], &[Image], 0) };
-        let fused =
-            Fused::new(vec![Arc::new(resample)], Arc::new(KeepSink(vec![Image, Truth])));
+        let fused = Fused::new(vec![Arc::new(resample)], Arc::new(KeepSink(vec![Image, Truth])));
         assert_eq!(fused.loads[0], [Image, Truth]);
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// Longest time that an ended case waits for its commit.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Largest number of rows that wait for a commit.
-const ROWS: usize = 10_000;
+const ROWS: usize = 250;
 
 /// Which rows are in the catalog already although their case is not marked as done: a commit was cut short between two tables.
 pub type Committed = HashSet<(Table, String, String)>;
@@ -109,8 +109,7 @@ pub async fn drain<S>(
 where
     S: Stream<Item = datafusion::error::Result<arrow::array::RecordBatch>>,
 {
-    let mut journal =
-        Journal { catalog, marker, committed, waiting: BTreeMap::new(), rows: 0 };
+    let mut journal = Journal { catalog, marker, committed, waiting: BTreeMap::new(), rows: 0 };
     let mut counts = Counts::default();
     let mut outcomes = std::pin::pin!(outcomes);
     let mut timer = tokio::time::interval(INTERVAL);

@@ -44,7 +44,13 @@ pub struct ShardSink {
 
 impl ShardSink {
     /// Shards of `step` in `root`. `sample_voxels` is the size of a sample on the step's grid, as far as it is known.
-    pub fn new(root: PathBuf, step: impl Into<String>, samples_per_shard: usize, precision: Precision, sample_voxels: u64) -> Self {
+    pub fn new(
+        root: PathBuf,
+        step: impl Into<String>,
+        samples_per_shard: usize,
+        precision: Precision,
+        sample_voxels: u64,
+    ) -> Self {
         Self {
             root,
             step: step.into(),
@@ -61,7 +67,11 @@ impl ShardSink {
     }
 
     /// Adds a case, or the reason for its absence, and takes the shard out once it is complete.
-    fn arrive(&self, input: &CaseInput, member: Result<Member, &Error>) -> Result<Option<Vec<Member>>> {
+    fn arrive(
+        &self,
+        input: &CaseInput,
+        member: Result<Member, &Error>,
+    ) -> Result<Option<Vec<Member>>> {
         let index = input.shard_index.ok_or_else(|| Error::bug("a case without a shard"))?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let shard = open.entry(index).or_default();

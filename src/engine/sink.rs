@@ -126,7 +126,13 @@ impl FileSink {
         }
     }
 
-    fn artifact(&self, input: &CaseInput, role: &str, path: &std::path::Path, p: &Published) -> Record {
+    fn artifact(
+        &self,
+        input: &CaseInput,
+        role: &str,
+        path: &std::path::Path,
+        p: &Published,
+    ) -> Record {
         Record {
             table: Table::Artifacts,
             row: json!({
@@ -210,7 +216,8 @@ impl Sink for FileSink {
             };
             let path = folder.join(&name);
             let published = self.write(&case, *slot, &path)?;
-            outputs.insert(slot.name().to_owned(), json!({"file": name, "blake3": published.blake3}));
+            outputs
+                .insert(slot.name().to_owned(), json!({"file": name, "blake3": published.blake3}));
             written.bytes += published.bytes;
             written.records.push(self.artifact(&case.input, slot.name(), &path, &published));
         }
@@ -257,6 +264,8 @@ pub(super) mod tests {
         }
         let input = CaseInput { case_id: "sub-1_ses-2".to_owned(), ..CaseInput::default() };
         let place = sink.place(&input);
-        assert!(place.is_ok_and(|p| p == (PathBuf::from("out/sub-1/ses-2/dwi"), input.case_id.clone())));
+        assert!(
+            place.is_ok_and(|p| p == (PathBuf::from("out/sub-1/ses-2/dwi"), input.case_id.clone()))
+        );
     }
 }

@@ -43,16 +43,12 @@ impl CaseStop {
 
     /// Claims the right to publish: false once the case is abandoned.
     pub fn claim(&self) -> bool {
-        self.state
-            .compare_exchange(RUNNING, PUBLISHING, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+        self.state.compare_exchange(RUNNING, PUBLISHING, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// Gives the case up: false if it is being published already.
     pub fn abandon(&self) -> bool {
-        self.state
-            .compare_exchange(RUNNING, ABANDONED, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok()
+        self.state.compare_exchange(RUNNING, ABANDONED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }
 

@@ -98,7 +98,10 @@ pub struct Work {
 
 impl std::fmt::Debug for Work {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Work").field("step", &self.step).field("fused", &self.fused).finish_non_exhaustive()
+        f.debug_struct("Work")
+            .field("step", &self.step)
+            .field("fused", &self.fused)
+            .finish_non_exhaustive()
     }
 }
 
@@ -181,7 +184,13 @@ impl Work {
     }
 
     /// A quarantined case. Rows recorded before the failure (quality, say) are kept.
-    fn failed(&self, input: &CaseInput, stage: &str, error: &Error, mut records: Vec<Record>) -> Outcome {
+    fn failed(
+        &self,
+        input: &CaseInput,
+        stage: &str,
+        error: &Error,
+        mut records: Vec<Record>,
+    ) -> Outcome {
         match caught(|| self.fused.sink().fail(input, error)) {
             Ok(published) => records.extend(published.records),
             Err(error) => self.observer.note(&format!("{}: {error}", self.step)),
@@ -212,7 +221,11 @@ impl Work {
 }
 
 /// Runs `work` and books its time and its failure.
-pub(super) fn timed<T>(metrics: &Metrics, stage: usize, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn timed<T>(
+    metrics: &Metrics,
+    stage: usize,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<T> {
     let start = Instant::now();
     let result = work();
     metrics.stage(stage, start.elapsed(), result.is_err());
@@ -227,6 +240,7 @@ fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
             .map(String::as_str)
             .or_else(|| panic.downcast_ref::<&str>().copied())
             .unwrap_or("no message");
-        Err(Error::bug(format!("panic: {text}")).hint("this is a mistake in Torcula: please report it with the case's header"))
+        Err(Error::bug(format!("panic: {text}"))
+            .hint("this is a mistake in Torcula: please report it with the case's header"))
     })
 }

@@ -118,8 +118,8 @@ fn an_overfitting_split_is_one_part_that_stands_for_all() {
 fn the_hash_follows_meaning_and_not_form() {
     let hash = demo(&[]).hash;
     assert_eq!(hash, demo(&[("data", "demo-data")]).hash);
-    assert_eq!(hash, demo(&[("steps.prepared.stages.n4.shrink", "4")]).hash, "the default, said");
-    assert_ne!(hash, demo(&[("steps.prepared.stages.n4.shrink", "2")]).hash);
+    assert_eq!(hash, demo(&[("steps.prepared.stages.n4.bins", "200")]).hash, "the default, said");
+    assert_ne!(hash, demo(&[("steps.prepared.stages.n4.shrink", "3")]).hash);
     assert_ne!(hash, demo(&[("seed", "1")]).hash);
 }
 

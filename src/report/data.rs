@@ -323,7 +323,8 @@ pub struct Spread {
 impl Spread {
     /// A spread from an aggregate; numbers that are not finite or not defined at this `n` become none.
     pub fn new(n: u64, mean: Option<f64>, sd: Option<f64>, median: Option<f64>) -> Self {
-        let defined = |value: Option<f64>, least: u64| value.filter(|v| v.is_finite() && n >= least);
+        let defined =
+            |value: Option<f64>, least: u64| value.filter(|v| v.is_finite() && n >= least);
         Self { n, mean: defined(mean, 1), sd: defined(sd, 2), median: defined(median, 1) }
     }
 

@@ -8,12 +8,14 @@ use super::data::*;
 use super::montage::{montage, thumbnail};
 use crate::volume::{Affine, Image, Mask};
 
-const AFFINE: Affine = Affine([[-1.5, 0.0, 0.0, 90.0], [0.0, 1.5, 0.0, -100.0], [0.0, 0.0, 5.0, -50.0]]);
+const AFFINE: Affine =
+    Affine([[-1.5, 0.0, 0.0, 90.0], [0.0, 1.5, 0.0, -100.0], [0.0, 0.0, 5.0, -50.0]]);
 const SHAPE: (usize, usize, usize) = (20, 140, 120);
 
 /// A number in [0, 1) that depends on `i` alone.
 fn unit(i: u64) -> f64 {
-    let mixed = i.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed =
+        i.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }
 
@@ -30,7 +32,8 @@ fn ellipsoid(at: (usize, usize, usize), centre: [f64; 3], radii: [f64; 3]) -> f6
 
 /// A lesion of a radius in voxels.
 pub fn lesion(centre: [f64; 3], radius: f64) -> Mask {
-    let wobble = |at: (usize, usize, usize)| 0.25 * ((at.1 as f64 * 0.5).sin() + (at.2 as f64 * 0.4).cos());
+    let wobble =
+        |at: (usize, usize, usize)| 0.25 * ((at.1 as f64 * 0.5).sin() + (at.2 as f64 * 0.4).cos());
     let radii = [radius, radius * 1.3, (radius * 0.3).max(1.0)];
     let inside = |at| u8::from(ellipsoid(at, centre, radii) + wobble(at) < 1.0);
     Mask { data: Array3::from_shape_fn(SHAPE, inside), affine: AFFINE }
@@ -40,7 +43,8 @@ pub fn lesion(centre: [f64; 3], radius: f64) -> Mask {
 pub fn head(truth: &Mask, noise: f64) -> Image {
     let voxel = |at: (usize, usize, usize)| {
         let brain = ellipsoid(at, [60.0, 70.0, 10.0], [48.0, 60.0, 11.0]);
-        let ventricle = ellipsoid((at.0, at.1, at.2.abs_diff(60)), [8.0, 68.0, 11.0], [6.0, 18.0, 4.0]);
+        let ventricle =
+            ellipsoid((at.0, at.1, at.2.abs_diff(60)), [8.0, 68.0, 11.0], [6.0, 18.0, 4.0]);
         let texture = 14.0 * ((at.1 as f64 * 0.33).sin() * (at.2 as f64 * 0.29).cos());
         let signal = match (brain < 1.0, ventricle < 1.0, truth.data[at] > 0) {
             (false, ..) => 0.0,
@@ -48,7 +52,8 @@ pub fn head(truth: &Mask, noise: f64) -> Image {
             (_, true, _) => 35.0,
             _ => 120.0 + texture - 25.0 * brain,
         };
-        (signal + noise * normal((at.0 * SHAPE.1 * SHAPE.2 + at.1 * SHAPE.2 + at.2) as u64)).abs() as f32
+        (signal + noise * normal((at.0 * SHAPE.1 * SHAPE.2 + at.1 * SHAPE.2 + at.2) as u64)).abs()
+            as f32
     };
     Image { data: Array3::from_shape_fn(SHAPE, voxel), affine: AFFINE }
 }
@@ -93,7 +98,8 @@ fn make() -> ReportData {
         lineage: LineageFacts {
             run_id: "0198c7a2-5b1e-7c43-9f0e-3a1d5f0c7b21".to_owned(),
             pipeline: "infarct-demo".to_owned(),
-            pipeline_hash: "5f1c0e7d9a3b42c8e6f0d1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6".to_owned(),
+            pipeline_hash: "5f1c0e7d9a3b42c8e6f0d1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6"
+                .to_owned(),
             seed: 20_230_702,
             software_version: "0.1.0".to_owned(),
             catalog_version: Some(12),
@@ -112,7 +118,10 @@ fn exclusion(place: &str, reasons: &[(&str, u64)]) -> Exclusion {
     Exclusion {
         place: place.to_owned(),
         cases: reasons.iter().map(|r| r.1).sum(),
-        reasons: reasons.iter().map(|(r, n)| Reason { reason: (*r).to_owned(), cases: *n }).collect(),
+        reasons: reasons
+            .iter()
+            .map(|(r, n)| Reason { reason: (*r).to_owned(), cases: *n })
+            .collect(),
     }
 }
 
@@ -132,17 +141,28 @@ fn flow() -> Flow {
             ("truth is on another grid: shape …, the image has 200 × 200 × 24", 1),
         ],
     );
-    let qc = exclusion("prepared › qc", &[("SNR … is below 4", 7), ("… slices without signal, at most 1 is allowed", 3)]);
+    let qc = exclusion(
+        "prepared › qc",
+        &[("SNR … is below 4", 7), ("… slices without signal, at most 1 is allowed", 3)],
+    );
     let n4 = exclusion("prepared › n4", &[("the mask is empty", 1)]);
     let lost = exclusion("predicted › infer", &[("needs … GiB, the budget is 4 GiB", 1)]);
     Flow {
         before: vec![
             station("Found", 1_209, &[], vec![]),
             station("Ingested", 1_200, &["internal 1,000", "external 200"], vec![ingest]),
-            station("Prepared", 989, &["step prepared"], vec![qc, n4, exclusion("prepared", &[("not asked for by the step’s query", 200)])]),
+            station(
+                "Prepared",
+                989,
+                &["step prepared"],
+                vec![qc, n4, exclusion("prepared", &[("not asked for by the step’s query", 200)])],
+            ),
         ],
         parts: vec![part("train", 633, 0), part("val", 158, 0), part("test", 198, 197)],
-        lost_in_training: vec![exclusion("train, shards › resample", &[("… slices, 24 were expected", 2)])],
+        lost_in_training: vec![exclusion(
+            "train, shards › resample",
+            &[("… slices, 24 were expected", 2)],
+        )],
         after: vec![station("Scored", 197, &["step scores"], vec![lost])],
         sql: "SELECT count(*) FROM cases".to_owned(),
     }
@@ -158,16 +178,36 @@ fn failures() -> Failures {
         hint: hint.map(str::to_owned),
         transient: false,
     };
-    let count = |step: &str, stage: &str, failures| StageCount { step: step.to_owned(), stage: stage.to_owned(), failures };
+    let count = |step: &str, stage: &str, failures| StageCount {
+        step: step.to_owned(),
+        stage: stage.to_owned(),
+        failures,
+    };
     Failures {
         total: 20,
         cases: 20,
         rows: vec![
-            row("sub-0042", "registry", "ingest", "internal/sub-0042/dwi/sub-0042_dwi.nii.gz: the gzip stream ends after 81920 of 960352 bytes", Some("copy the file again from its source")),
-            row("sub-0107", "registry", "ingest", "truth is on another grid: shape 128 × 128 × 24, the image has 200 × 200 × 24", Some("export the mask on the grid of the diffusion-weighted image")),
+            row(
+                "sub-0042",
+                "registry",
+                "ingest",
+                "internal/sub-0042/dwi/sub-0042_dwi.nii.gz: the gzip stream ends after 81920 of 960352 bytes",
+                Some("copy the file again from its source"),
+            ),
+            row(
+                "sub-0107",
+                "registry",
+                "ingest",
+                "truth is on another grid: shape 128 × 128 × 24, the image has 200 × 200 × 24",
+                Some("export the mask on the grid of the diffusion-weighted image"),
+            ),
             row("sub-0311", "prepared", "qc", "SNR 2.71 is below 4; <b> & such is escaped", None),
         ],
-        by_stage: vec![count("registry", "ingest", 9), count("prepared", "qc", 10), count("prepared", "n4", 1)],
+        by_stage: vec![
+            count("registry", "ingest", 9),
+            count("prepared", "qc", 10),
+            count("prepared", "n4", 1),
+        ],
         sql: "SELECT * FROM failures\nWHERE run_id = '0198c7a2'".to_owned(),
     }
 }
@@ -181,7 +221,10 @@ fn quality() -> Quality {
             .enumerate()
             .map(|(c, name)| {
                 let n = [3, 12, 60, 140, 40][c];
-                let value = |i| base * (1.0 + 0.12 * c as f64) * (1.0 + 0.16 * normal(salt + 1000 * c as u64 + i));
+                let value = |i| {
+                    base * (1.0 + 0.12 * c as f64)
+                        * (1.0 + 0.16 * normal(salt + 1000 * c as u64 + i))
+                };
                 let mut values: Vec<f64> = (0..n).map(value).collect();
                 values.sort_by(f64::total_cmp);
                 ((*name).to_owned(), values)
@@ -205,9 +248,19 @@ fn quality() -> Quality {
         metrics: vec![metric("SNR", 11.0, 1), metric("Noise SD (intensity)", 9.0, 77)],
         outliers: vec![
             outlier("sub-0311", "fail", "SNR 2.71 is below 4", picture(60.0)),
-            outlier("sub-0645", "fail", "the image cannot be read", Err("the gzip stream ends after 81920 of 960352 bytes".to_owned())),
+            outlier(
+                "sub-0645",
+                "fail",
+                "the image cannot be read",
+                Err("the gzip stream ends after 81920 of 960352 bytes".to_owned()),
+            ),
             outlier("sub-0702", "warn", "ghost-to-signal ratio 0.12 is above 0.1", picture(24.0)),
-            outlier("sub-0810", "unusual", "SNR 31.2: median of the centre 14.9 (robust z 5.1)", picture(2.0)),
+            outlier(
+                "sub-0810",
+                "unusual",
+                "SNR 31.2: median of the centre 14.9 (robust z 5.1)",
+                picture(2.0),
+            ),
         ],
         more_outliers: 26,
         sql: "SELECT centre, snr, noise_sigma\nFROM quality JOIN cases USING (case_id)".to_owned(),
@@ -220,7 +273,9 @@ fn training() -> Training {
         CurvePoint {
             epoch: i64::from(i),
             train_loss: Some(0.22 + 1.1 * (-t / 5.0).exp() + 0.02 * normal(i as u64)),
-            val_dice: Some((0.78 * (1.0 - (-t / 4.0).exp()) + 0.015 * normal(900 + i as u64)).clamp(0.0, 1.0)),
+            val_dice: Some(
+                (0.78 * (1.0 - (-t / 4.0).exp()) + 0.015 * normal(900 + i as u64)).clamp(0.0, 1.0),
+            ),
             seconds: Some(11.4),
         }
     });
@@ -243,7 +298,11 @@ fn scores() -> Scores {
         .map(|i| {
             let truth = 10_f64.powf(0.35 + 0.75 * normal(4000 + i));
             let dice = (0.62 + 0.1 * truth.log10() + 0.16 * normal(8000 + i)).clamp(0.0, 0.97);
-            let predicted = if i % 41 == 0 { 0.0 } else { truth * (0.95 + 0.3 * (1.0 - dice) * normal(i)).max(0.02) };
+            let predicted = if i % 41 == 0 {
+                0.0
+            } else {
+                truth * (0.95 + 0.3 * (1.0 - dice) * normal(i)).max(0.02)
+            };
             ScoredCase {
                 case_id: format!("sub-{:04}", i * 5),
                 dice: Some(if predicted == 0.0 { 0.0 } else { dice }),
@@ -269,9 +328,26 @@ fn scores() -> Scores {
         step: "scores".to_owned(),
         overall: group("all cases", 197, 0.712),
         strata: vec![
-            stratum("volume_ml", "Lesion volume", &[("< 1.7 mL", 91, 0.604), ("1.7–14 mL", 70, 0.741), ("> 14 mL", 36, 0.823)]),
-            stratum("onset_h", "Onset to imaging", &[("< 3 h", 1, 0.551), ("3–24 h", 102, 0.705), ("> 24 h", 61, 0.733), ("not known", 33, 0.690)]),
-            stratum("chronic_infarct", "Chronic infarct", &[("no", 140, 0.72), ("yes", 57, 0.66), ("not known", 0, 0.0)]),
+            stratum(
+                "volume_ml",
+                "Lesion volume",
+                &[("< 1.7 mL", 91, 0.604), ("1.7–14 mL", 70, 0.741), ("> 14 mL", 36, 0.823)],
+            ),
+            stratum(
+                "onset_h",
+                "Onset to imaging",
+                &[
+                    ("< 3 h", 1, 0.551),
+                    ("3–24 h", 102, 0.705),
+                    ("> 24 h", 61, 0.733),
+                    ("not known", 33, 0.690),
+                ],
+            ),
+            stratum(
+                "chronic_infarct",
+                "Chronic infarct",
+                &[("no", 140, 0.72), ("yes", 57, 0.66), ("not known", 0, 0.0)],
+            ),
             Stratum {
                 variable: "shoe_size".to_owned(),
                 label: "shoe_size".to_owned(),
@@ -287,6 +363,7 @@ fn scores() -> Scores {
             example("Worst", 0.0, [76.0, 50.0, 6.0], 2.2, 9.0, 1.4),
         ],
         sql: "SELECT count(*) AS n, avg(dice)\nFROM scores WHERE step = 'scores'".to_owned(),
-        cases_sql: "SELECT case_id, dice, volume_truth_ml, volume_predicted_ml\nFROM scores".to_owned(),
+        cases_sql: "SELECT case_id, dice, volume_truth_ml, volume_predicted_ml\nFROM scores"
+            .to_owned(),
     }
 }

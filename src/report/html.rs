@@ -112,7 +112,11 @@ fn tile(name: &str, value: &str, detail: &str) -> Markup {
 }
 
 fn share(part: u64, whole: u64) -> String {
-    if whole == 0 { String::new() } else { format!("{:.1} % of those found", 100.0 * part as f64 / whole as f64) }
+    if whole == 0 {
+        String::new()
+    } else {
+        format!("{:.1} % of those found", 100.0 * part as f64 / whole as f64)
+    }
 }
 
 /// `2026-01-31 12:00 UTC` of an RFC 3339 moment; another text stays as it is.
@@ -202,7 +206,8 @@ fn training_section(training: &Training) -> Markup {
     };
     let (loss, dice) = (of(|p| p.train_loss), of(|p| p.val_dice));
     let kept = Some(training.best_epoch as f64);
-    let seconds: f64 = training.curve.iter().filter_map(|p| p.seconds).filter(|s| s.is_finite()).sum();
+    let seconds: f64 =
+        training.curve.iter().filter_map(|p| p.seconds).filter(|s| s.is_finite()).sum();
     let whole = |n: i64| counted(n.max(0) as u64, "case", "cases");
     html! {
         p { strong { (training.name) } " (" (training.architecture) ") was trained on " (whole(training.train_cases))
@@ -237,7 +242,8 @@ fn duration(seconds: f64) -> String {
 }
 
 fn scores_section(scores: &Scores) -> Markup {
-    let dice: Vec<f64> = scores.cases.iter().filter_map(|c| c.dice).filter(|d| d.is_finite()).collect();
+    let dice: Vec<f64> =
+        scores.cases.iter().filter_map(|c| c.dice).filter(|d| d.is_finite()).collect();
     let volumes: Vec<(f64, f64)> =
         scores.cases.iter().map(|c| (c.volume_truth_ml, c.volume_predicted_ml)).collect();
     html! {
@@ -253,7 +259,9 @@ fn scores_section(scores: &Scores) -> Markup {
                 }
                 figure {
                     (scatter::draw("volumes", &volumes))
-                    figcaption { strong { "Predicted against manual volume." } " Dashed: equal volumes; smaller than " (scatter::FLOOR_ML) " mL is drawn there. " (agreement(&volumes))
+                    figcaption { strong { "Predicted against manual volume." } " Dashed: equal volumes. "
+                        @if volumes.iter().any(|v| v.0.min(v.1) < scatter::FLOOR_ML) { "Volumes below " (scatter::FLOOR_ML) " mL are drawn there. " }
+                        (agreement(&volumes))
                         @if volumes.len() > scatter::MOST_POINTS { " Every " (volumes.len().div_ceil(scatter::MOST_POINTS)) "th case is drawn." } }
                     (sql(&scores.cases_sql))
                 }
@@ -384,7 +392,9 @@ mod tests {
 
     /// The page without its pictures, whose base64 can spell anything.
     fn without_pictures(page: &str) -> String {
-        page.split("data:image/png;base64,").map(|s| s.split_once('"').map_or(s, |(_, rest)| rest)).collect()
+        page.split("data:image/png;base64,")
+            .map(|s| s.split_once('"').map_or(s, |(_, rest)| rest))
+            .collect()
     }
 
     #[test]
@@ -424,7 +434,12 @@ mod tests {
     fn a_page_without_anything_says_so() {
         let page = page(&ReportData::default());
         assert_well_formed(&page);
-        for text in ["No case was quarantined", "trained no model", "scored no predictions", "measured no image quality"] {
+        for text in [
+            "No case was quarantined",
+            "trained no model",
+            "scored no predictions",
+            "measured no image quality",
+        ] {
             assert!(page.contains(text), "{text}");
         }
         assert!(!page.contains("NaN"));
@@ -446,13 +461,17 @@ mod tests {
     fn notes_stand_at_the_top() {
         let notes = vec!["Trained and tested on the same case.".to_owned()];
         let page = page(&ReportData { notes, ..ReportData::default() });
-        assert!(page.find("Trained and tested on the same case.").unwrap() < page.find("<main").unwrap());
+        assert!(
+            page.find("Trained and tested on the same case.").unwrap()
+                < page.find("<main").unwrap()
+        );
     }
 
     #[test]
     fn the_data_survive_json() {
         let data = example::report();
-        let read: ReportData = serde_json::from_str(&serde_json::to_string(&data).unwrap()).unwrap();
+        let read: ReportData =
+            serde_json::from_str(&serde_json::to_string(&data).unwrap()).unwrap();
         assert!(read.flow == data.flow && read.failures == data.failures);
         assert!(read.scores.unwrap().examples[0].slices == data.scores.unwrap().examples[0].slices);
     }

@@ -66,7 +66,8 @@ pub fn montage(image: &Image, truth: &Mask, prediction: &Mask) -> Result<Vec<Pic
     let close = view.around(truth, prediction, head);
     let is_closer = close.extent_mm(&view) < 0.75 * head.extent_mm(&view);
     let region = if is_closer { close } else { head };
-    let mut pictures = vec![painter.picture(largest, head, is_closer.then_some(close), SLICE_PX)?];
+    let mut pictures =
+        vec![painter.picture(largest, head, is_closer.then_some(close), SLICE_PX)?];
     for slice in spaced(&lesion, CLOSE_VIEWS) {
         if is_closer || slice != largest {
             pictures.push(painter.picture(slice, region, None, SLICE_PX)?);
@@ -89,7 +90,10 @@ pub fn thumbnail(image: &Image) -> Result<Picture> {
 
 fn not_empty(image: &Image) -> Result<()> {
     if image.data.is_empty() {
-        return Err(Error::data(format!("the image has no voxels, its shape is {:?}", image.data.dim())));
+        return Err(Error::data(format!(
+            "the image has no voxels, its shape is {:?}",
+            image.data.dim()
+        )));
     }
     Ok(())
 }
@@ -124,7 +128,8 @@ impl View {
                 let v = affine[world][a].abs() / spacing[a];
                 if v.is_finite() { v } else { 0.0 }
             };
-            let best = (0..free.len()).max_by(|&i, &j| share(&free[i]).total_cmp(&share(&free[j])).then(j.cmp(&i)));
+            let best = (0..free.len())
+                .max_by(|&i, &j| share(&free[i]).total_cmp(&share(&free[j])).then(j.cmp(&i)));
             axis[world] = free.remove(best.unwrap_or(0));
         }
         let shape = volume.grid().shape;
@@ -166,16 +171,17 @@ impl View {
     /// The head's bounds in a slice, over every slice, with a small margin.
     fn head(&self, image: &Image, window: Window) -> Region {
         let inside = |at: [usize; 3]| window.is_head(image.data[at]);
-        self.bounds(inside).map_or(
-            Region { right: (0, self.shape[0]), anterior: (0, self.shape[1]) },
-            |region| region.grown(self, 6.0, 0.0),
-        )
+        self.bounds(inside)
+            .map_or(Region { right: (0, self.shape[0]), anterior: (0, self.shape[1]) }, |region| {
+                region.grown(self, 6.0, 0.0)
+            })
     }
 
     /// The bounds of both lesions with what is around them.
     fn around(&self, truth: &Mask, prediction: &Mask, head: Region) -> Region {
         let inside = |at: [usize; 3]| truth.data[at] > 0 || prediction.data[at] > 0;
-        self.bounds(inside).map_or(head, |region| region.grown(self, MARGIN_MM, SMALLEST_VIEW_MM))
+        self.bounds(inside)
+            .map_or(head, |region| region.grown(self, MARGIN_MM, SMALLEST_VIEW_MM).squared(self))
     }
 
     fn bounds(&self, inside: impl Fn([usize; 3]) -> bool) -> Option<Region> {
@@ -218,9 +224,22 @@ impl Region {
         Self { right: grow(self.right, 0), anterior: grow(self.anterior, 1) }
     }
 
+    /// As wide as high in mm where the slice is large enough.
+    fn squared(self, view: &View) -> Self {
+        let side_mm = self.extent_mm(view);
+        let stretch = |(from, to): (usize, usize), axis: usize| {
+            let wanted = (side_mm / view.spacing_mm[axis]).round().max(1.0) as usize;
+            let more = wanted.saturating_sub(to - from);
+            let end = (from.saturating_sub(more / 2) + wanted.max(to - from)).min(view.shape[axis]);
+            (end.saturating_sub(wanted).min(from), end.max(to))
+        };
+        Self { right: stretch(self.right, 0), anterior: stretch(self.anterior, 1) }
+    }
+
     /// Width and height in mm.
     fn size_mm(self, view: &View) -> (f64, f64) {
-        let side = |(from, to): (usize, usize), axis: usize| (to - from) as f64 * view.spacing_mm[axis];
+        let side =
+            |(from, to): (usize, usize), axis: usize| (to - from) as f64 * view.spacing_mm[axis];
         (side(self.right, 0), side(self.anterior, 1))
     }
 
@@ -273,7 +292,13 @@ struct Painter<'a> {
 }
 
 impl Painter<'_> {
-    fn picture(&self, slice: usize, region: Region, frame: Option<Region>, side: f64) -> Result<Picture> {
+    fn picture(
+        &self,
+        slice: usize,
+        region: Region,
+        frame: Option<Region>,
+        side: f64,
+    ) -> Result<Picture> {
         let (width_mm, height_mm) = region.size_mm(self.view);
         let scale = side / width_mm.max(height_mm).max(1e-6);
         let size = |mm: f64| ((mm * scale).round() as usize).clamp(1, side as usize);
@@ -301,9 +326,15 @@ impl Painter<'_> {
                 let voxels = self.view.plane(slice).filter(|&at| mask.data[at] > 0).count();
                 voxels as f64 * right * anterior / 100.0
             };
-            alt += &format!(", truth {:.2} cm², prediction {:.2} cm²", area(truth), area(prediction));
+            alt +=
+                &format!(", truth {:.2} cm², prediction {:.2} cm²", area(truth), area(prediction));
         }
-        Ok(Picture { png_base64: STANDARD.encode(encode(&pixels, width, height)?), width, height, alt })
+        Ok(Picture {
+            png_base64: STANDARD.encode(encode(&pixels, width, height)?),
+            width,
+            height,
+            alt,
+        })
     }
 
     fn nearest(&self, (r, a): (f64, f64), slice: usize) -> [usize; 3] {
@@ -318,7 +349,8 @@ impl Painter<'_> {
             f64::from(self.image.data[self.view.index([r0 as usize + dr, a0 as usize + da, slice])])
         };
         let (u, v) = (r - r0, a - a0);
-        (at(0, 0) * (1.0 - u) + at(1, 0) * u) * (1.0 - v) + (at(0, 1) * (1.0 - u) + at(1, 1) * u) * v
+        (at(0, 0) * (1.0 - u) + at(1, 0) * u) * (1.0 - v)
+            + (at(0, 1) * (1.0 - u) + at(1, 1) * u) * v
     }
 }
 
@@ -346,11 +378,13 @@ impl Canvas {
         for y in 0..self.height as isize {
             for x in 0..self.width as isize {
                 let is_covered = |x: isize, y: isize| {
-                    let within = (0..self.width as isize).contains(&x) && (0..self.height as isize).contains(&y);
+                    let within = (0..self.width as isize).contains(&x)
+                        && (0..self.height as isize).contains(&y);
                     within && covered[(y * self.width as isize + x) as usize]
                 };
                 let at_edge = || {
-                    let mut near = (-reach..=reach).flat_map(|dy| (-reach..=reach).map(move |dx| (dx, dy)));
+                    let mut near =
+                        (-reach..=reach).flat_map(|dy| (-reach..=reach).map(move |dx| (dx, dy)));
                     near.any(|(dx, dy)| is_covered(x + dx, y + dy) != inside)
                 };
                 if is_covered(x, y) == inside && at_edge() {
@@ -364,13 +398,16 @@ impl Canvas {
     fn draw_frame(self, pixels: &mut [u8], frame: Region) {
         let is_inside = |x: usize, y: usize| {
             let (r, a) = self.place(x, y);
-            let within = |v: f64, (from, to): (usize, usize)| v >= from as f64 - 0.5 && v < to as f64 - 0.5;
+            let within =
+                |v: f64, (from, to): (usize, usize)| v >= from as f64 - 0.5 && v < to as f64 - 0.5;
             within(r, frame.right) && within(a, frame.anterior)
         };
         for y in 0..self.height {
             for x in 0..self.width {
                 let edge = [(x.wrapping_sub(1), y), (x + 1, y), (x, y.wrapping_sub(1)), (x, y + 1)];
-                let outside = |&(u, v): &(usize, usize)| u >= self.width || v >= self.height || !is_inside(u, v);
+                let outside = |&(u, v): &(usize, usize)| {
+                    u >= self.width || v >= self.height || !is_inside(u, v)
+                };
                 if is_inside(x, y) && (x + y) % 6 < 4 && edge.iter().any(outside) {
                     pixels[y * self.width + x] = FRAME;
                 }
@@ -381,7 +418,8 @@ impl Canvas {
 
 /// A PNG file with one byte a pixel, an index into the palette.
 fn encode(pixels: &[u8], width: usize, height: usize) -> Result<Vec<u8>> {
-    let failed = |e: png::EncodingError| Error::bug(format!("a slice of {width} × {height} pixels: {e}"));
+    let failed =
+        |e: png::EncodingError| Error::bug(format!("a slice of {width} × {height} pixels: {e}"));
     let mut palette: Vec<u8> = (0..=252_u32).flat_map(|i| [(i * 255 / 252) as u8; 3]).collect();
     palette.extend([TRUTH_RGB, PREDICTION_RGB, [255; 3]].concat());
     let mut file = Vec::new();
@@ -481,6 +519,16 @@ mod tests {
         let small = Mask { data: Array3::zeros((5, 40, 39)), affine: LAS };
         let error = montage(&head(), &small, &cube(1, 2)).unwrap_err();
         assert!(error.reason().contains("(5, 40, 39)"), "{error}");
+    }
+
+    #[test]
+    fn close_views_are_square_where_the_slice_allows() {
+        let view = View::of(&head());
+        let near_the_edge = Region { right: (36, 40), anterior: (5, 25) };
+        let square = near_the_edge.squared(&view);
+        assert_eq!(square, Region { right: (20, 40), anterior: (5, 25) });
+        let whole = Region { right: (3, 9), anterior: (0, 40) };
+        assert_eq!(whole.squared(&view), Region { right: (0, 40), anterior: (0, 40) });
     }
 
     #[test]

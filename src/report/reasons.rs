@@ -20,7 +20,7 @@ enum Kind {
 impl Reasons {
     /// Counts the reason of one case.
     pub fn add(&mut self, case_id: &str, reason: &str) {
-        let words: Vec<String> = reason.split_whitespace().map(str::to_owned).collect();
+        let words: Vec<String> = reason.split_whitespace().map(without_folder).collect();
         let kinds = words.iter().map(|word| kind(word, case_id)).collect();
         let (common, cases) = self.0.entry(kinds).or_insert_with(|| (words.clone(), 0));
         for (kept, word) in common.iter_mut().zip(&words) {
@@ -50,13 +50,22 @@ impl Reasons {
 
 fn kind(word: &str, case_id: &str) -> Kind {
     let has_digit = word.contains(|c: char| c.is_ascii_digit());
-    if word.contains(['/', '\\']) || (!case_id.is_empty() && word.contains(case_id)) {
+    let is_file =
+        word.trim_end_matches([':', ',', ';']).contains(".nii") || word.contains(['/', '\\']);
+    if is_file || (!case_id.is_empty() && word.contains(case_id)) {
         Kind::Name
     } else if has_digit && word.chars().all(|c| !c.is_alphabetic() || "eExX×".contains(c)) {
         Kind::Number
     } else {
         Kind::Word(word.to_owned())
     }
+}
+
+/// The name of a file without its folders; any other word as it is.
+pub fn without_folder(word: &str) -> String {
+    let is_path = word.starts_with('/') || word.matches('/').count() > 1;
+    let name = word.rsplit('/').next().filter(|name| is_path && !name.is_empty());
+    name.unwrap_or(word).to_owned()
 }
 
 /// `…`, with the punctuation after the word that both share.
@@ -80,9 +89,13 @@ mod tests {
         reasons.add("sub-3", "/data/sub-3_dwi.nii.gz: the file is empty");
         let list = reasons.list(5);
         assert_eq!(list[0], Reason { reason: "SNR … is below 4".to_owned(), cases: 2 });
-        assert_eq!(list[1].reason, "/data/sub-3_dwi.nii.gz: the file is empty");
+        assert_eq!(list[1].reason, "sub-3_dwi.nii.gz: the file is empty");
         reasons.add("sub-4", "/data/sub-4_dwi.nii.gz: the file is empty");
-        assert!(reasons.list(5).contains(&Reason { reason: "…: the file is empty".to_owned(), cases: 2 }));
+        assert!(
+            reasons
+                .list(5)
+                .contains(&Reason { reason: "…: the file is empty".to_owned(), cases: 2 })
+        );
     }
 
     #[test]

@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn the_line_is_that_of_least_squares() {
         let points = [(1.0, 1.1), (2.0, 1.9), (3.0, 3.2), (4.0, 3.8)];
-        let line = regression(&points).unwrap_or(Line { slope: 0.0, intercept: 0.0, r_squared: 0.0 });
+        let line =
+            regression(&points).unwrap_or(Line { slope: 0.0, intercept: 0.0, r_squared: 0.0 });
         assert!((line.slope - 0.94).abs() < 1e-9 && (line.intercept - 0.15).abs() < 1e-9);
         assert!((line.r_squared - 0.981_777_777_777_777_8).abs() < 1e-9, "{}", line.r_squared);
         assert_eq!(regression(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None);

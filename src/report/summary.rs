@@ -28,13 +28,16 @@ fn score_lines(scores: &Scores, text: &mut String) {
     let dice = &scores.overall.dice;
     let _ = match (dice.mean, dice.sd) {
         (Some(mean), Some(sd)) => writeln!(text, "DSC {mean:.3} ± {sd:.2} (n = {})", dice.n),
-        (Some(mean), None) => writeln!(text, "DSC {mean:.3} (n = {}; SD not computed: n = 1)", dice.n),
+        (Some(mean), None) => {
+            writeln!(text, "DSC {mean:.3} (n = {}; SD not computed: n = 1)", dice.n)
+        }
         _ => writeln!(text, "DSC not computed: n = {}", dice.n),
     };
     if scores.overall.n == 0 {
         return;
     }
-    let mut rows = vec![["group", "n", "DSC", "median", "sensitivity", "precision"].map(str::to_owned)];
+    let mut rows =
+        vec![["group", "n", "DSC", "median", "sensitivity", "precision"].map(str::to_owned)];
     rows.push(cells(&scores.overall, ""));
     for stratum in &scores.strata {
         rows.extend(stratum_rows(stratum));
@@ -48,9 +51,7 @@ fn stratum_rows(stratum: &Stratum) -> Vec<[String; 6]> {
     let mut heading = blank();
     heading[0].clone_from(&stratum.label);
     match &stratum.groups {
-        Ok(groups) => {
-            [heading].into_iter().chain(groups.iter().map(|g| cells(g, "  "))).collect()
-        }
+        Ok(groups) => [heading].into_iter().chain(groups.iter().map(|g| cells(g, "  "))).collect(),
         Err(reason) => {
             heading[0] = format!("{}: not computed, {reason}", stratum.label);
             vec![heading]
@@ -99,7 +100,12 @@ fn failure_lines(data: &ReportData, text: &mut String) {
     let _ = if failures.total == 0 {
         writeln!(text, "\nfailures: none in {}", counted(found, "case", "cases"))
     } else {
-        writeln!(text, "\nfailures: {} of {}", count(failures.cases), counted(found, "case", "cases"))
+        writeln!(
+            text,
+            "\nfailures: {} of {}",
+            count(failures.cases),
+            counted(found, "case", "cases")
+        )
     };
     let places: Vec<String> =
         failures.by_stage.iter().map(|s| format!("  {} › {}", s.step, s.stage)).collect();
@@ -130,7 +136,11 @@ mod tests {
         let volume = Stratum {
             variable: "volume_ml".to_owned(),
             label: "lesion volume".to_owned(),
-            groups: Ok(vec![group("< 1.7 mL", 12, 0.7), group("1.7–14 mL", 1, 0.9), group("> 14 mL", 0, 0.9)]),
+            groups: Ok(vec![
+                group("< 1.7 mL", 12, 0.7),
+                group("1.7–14 mL", 1, 0.9),
+                group("> 14 mL", 0, 0.9),
+            ]),
             sql: String::new(),
         };
         let scores =
@@ -141,11 +151,19 @@ mod tests {
             scores: Some(scores),
             ..ReportData::default()
         };
-        data.flow.before.push(Station { label: "Found".to_owned(), cases: 120, ..Station::default() });
+        data.flow.before.push(Station {
+            label: "Found".to_owned(),
+            cases: 120,
+            ..Station::default()
+        });
         data.failures = Failures {
             total: 3,
             cases: 3,
-            by_stage: vec![StageCount { step: "prepared".to_owned(), stage: "qc".to_owned(), failures: 3 }],
+            by_stage: vec![StageCount {
+                step: "prepared".to_owned(),
+                stage: "qc".to_owned(),
+                failures: 3,
+            }],
             ..Failures::default()
         };
         data
@@ -180,7 +198,10 @@ report: /tmp/report.html
         data.scores = Some(Scores::default());
         assert!(text(&data).contains("DSC not computed: n = 0"));
         let empty = text(&ReportData::default());
-        assert!(empty.contains("no predictions were scored") && empty.contains("failures: none in 0 cases"));
+        assert!(
+            empty.contains("no predictions were scored")
+                && empty.contains("failures: none in 0 cases")
+        );
         assert!(!text(&data).contains("NaN"));
     }
 }

@@ -167,7 +167,12 @@ mod tests {
     #[test]
     fn reasons_are_escaped_and_the_rest_is_counted() {
         let row = FailedCase { reason: "<script>".to_owned(), ..FailedCase::default() };
-        let html = failures(&Failures { total: 1200, cases: 1199, rows: vec![row], ..Failures::default() });
+        let html = failures(&Failures {
+            total: 1200,
+            cases: 1199,
+            rows: vec![row],
+            ..Failures::default()
+        });
         let html = html.into_string();
         assert!(html.contains("&lt;script&gt;") && html.contains("1,200 failures in 1,199 cases"));
         assert!(html.contains("And 1,199 more"));

@@ -25,7 +25,11 @@ use super::{Runner, StepReport, relations, stage_step};
 const ROWS: usize = 1024;
 
 /// Runs an ingest step.
-pub(super) async fn run(runner: &Runner<'_>, step: &Step, params: &IngestParams) -> Result<StepReport> {
+pub(super) async fn run(
+    runner: &Runner<'_>,
+    step: &Step,
+    params: &IngestParams,
+) -> Result<StepReport> {
     let ctx = runner.session(Some(&step.name)).await?;
     let scan = scan(params).await?;
     let (excluded, notes): (Vec<Finding>, Vec<Finding>) =
@@ -41,7 +45,8 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step, params: &IngestParams)
     let mut todo = Vec::new();
     for case in scan.cases {
         let files = FileStat::of_case(&case)?;
-        let print = fingerprint([json!(files).to_string(), json!(params.require_truth).to_string()]);
+        let print =
+            fingerprint([json!(files).to_string(), json!(params.require_truth).to_string()]);
         if failed.contains(&(case.case_id.clone(), print.clone())) {
             report.known_failed += 1;
         } else if unchanged(known.get(&case.case_id), &files, params.rehash) {
@@ -53,7 +58,7 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step, params: &IngestParams)
     }
     runner.observer.begin(&step.name, todo.len() as u64, report.unchanged);
     if !todo.is_empty() {
-        let counts = read(runner, &ctx, step, params, &todo).await?;
+        let counts = read(runner, &ctx, step, params, todo).await?;
         report.count(counts);
     }
     let findings = quarantine(runner, &step.name, excluded, &failed).await?;
@@ -116,8 +121,9 @@ async fn failed_before(ctx: &SessionContext, step: &str) -> Result<HashSet<(Stri
         case_id: String,
         fingerprint: String,
     }
-    let query =
-        format!("SELECT case_id, fingerprint FROM failures WHERE step = '{step}' AND NOT transient");
+    let query = format!(
+        "SELECT case_id, fingerprint FROM failures WHERE step = '{step}' AND NOT transient"
+    );
     let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
     Ok(rows.into_iter().map(|r| (r.case_id, r.fingerprint)).collect())
 }
@@ -129,7 +135,8 @@ fn unchanged(known: Option<&Vec<FileStat>>, now: &[FileStat], rehash: bool) -> b
         && known.iter().zip(now).all(|(old, new)| {
             old.uri == new.uri
                 && old.bytes == new.bytes
-                && ((!rehash && old.modified_us == new.modified_us) || new.hash().is_ok_and(|h| h == old.blake3))
+                && ((!rehash && old.modified_us == new.modified_us)
+                    || new.hash().is_ok_and(|h| h == old.blake3))
         })
 }
 
@@ -139,12 +146,9 @@ async fn read(
     ctx: &SessionContext,
     step: &Step,
     params: &IngestParams,
-    todo: &[(Found, String)],
+    todo: Vec<(Found, String)>,
 ) -> Result<journal::Counts> {
-    let stage = Ingest {
-        source: params.source.clone(),
-        require_truth: params.require_truth,
-    };
+    let stage = Ingest { source: params.source.clone(), require_truth: params.require_truth };
     let fused = Fused::new(vec![Arc::new(stage)], Arc::new(RecordSink));
     let plan = StagePlan {
         salt: fused.salt(runner.pipeline.seed),
@@ -156,6 +160,7 @@ async fn read(
         held_bytes: 0,
     };
     let batches: Vec<RecordBatch> = todo.chunks(ROWS).map(batch).collect::<Result<_>>()?;
+    drop(todo);
     let rows = ctx.read_batches(batches).map_err(relations::planning)?;
     let (exec, _) = stage_step::operator(runner, &step.name, plan, rows).await?;
     let outcomes = exec.execute(0, ctx.task_ctx()).map_err(relations::planning)?;
@@ -194,7 +199,8 @@ async fn quarantine(
             known += 1;
             continue;
         }
-        let input = CaseInput { case_id: finding.case_id, fingerprint: print, ..CaseInput::default() };
+        let input =
+            CaseInput { case_id: finding.case_id, fingerprint: print, ..CaseInput::default() };
         let mut error = Error::data(finding.reason);
         if let Some(hint) = finding.hint {
             error = error.hint(hint);
@@ -236,7 +242,8 @@ async fn doubles(runner: &Runner<'_>, step: &Step, params: &IngestParams) -> Res
         for file in &mut files {
             file.blake3.clear();
         }
-        let print = fingerprint([json!(files).to_string(), json!(params.require_truth).to_string()]);
+        let print =
+            fingerprint([json!(files).to_string(), json!(params.require_truth).to_string()]);
         let input =
             CaseInput { case_id: row.case_id.clone(), fingerprint: print, ..CaseInput::default() };
         runner.observer.note(&format!("  quarantined {}: ingest: {}", row.case_id, error.reason()));

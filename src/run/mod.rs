@@ -118,7 +118,8 @@ impl Runner<'_> {
             }
             Action::Report(action) => {
                 let ctx = self.session(None).await?;
-                let job = summary::report_job(self.pipeline, &action.html, &action.title, &self.lineage);
+                let job =
+                    summary::report_job(self.pipeline, &action.html, &action.title, &self.lineage);
                 let written = report::write(&ctx, &job).await?;
                 let mut done = StepReport::new(&step.name, 1);
                 done.done = 1;
@@ -193,6 +194,9 @@ pub async fn run(
     }
     finish(&mut row, &steps, &ending);
     catalog.upsert_run(&row).await?;
+    if let Err(error) = catalog.compact().await {
+        runner.observer.note(&format!("the catalog was not compacted: {error}"));
+    }
     let ctx = runner.session(None).await;
     let scores = match ctx {
         Ok(ctx) => summary::scores(&ctx, pipeline, &runner.lineage).await,
@@ -229,7 +233,8 @@ fn finish(row: &mut RunRow, steps: &[StepReport], ending: &Ending) {
 /// The pipeline as the catalog's last run resolved it, to name its steps in SQL; none where nothing ran yet.
 pub async fn last_pipeline(catalog: &Catalog) -> Result<Option<Pipeline>> {
     let ctx = catalog.session(catalog::SessionAt::Latest).await?;
-    let query = format!("SELECT resolved FROM {} ORDER BY started_at DESC LIMIT 1", Table::Runs.name());
+    let query =
+        format!("SELECT resolved FROM {} ORDER BY started_at DESC LIMIT 1", Table::Runs.name());
     let Some(resolved) = relations::one_text(&ctx, &query).await? else { return Ok(None) };
     // A pipeline of an older version may no longer be good; the tables can be queried all the same.
     Ok(crate::pipeline::load_text("the last run's pipeline", &resolved, &[]).ok())

@@ -79,7 +79,13 @@ fn plan(
         (Output::Shards(shards), _) => {
             let folder = pipeline.artifacts.join("shards").join(&step.name);
             let voxels = sample_voxels(&stages);
-            let sink = ShardSink::new(folder, &step.name, shards.samples_per_shard as usize, shards.dtype, voxels);
+            let sink = ShardSink::new(
+                folder,
+                &step.name,
+                shards.samples_per_shard as usize,
+                shards.dtype,
+                voxels,
+            );
             held_bytes = sink.held_bytes();
             (Arc::new(sink), Table::Artifacts)
         }
@@ -103,7 +109,11 @@ fn sample_voxels(stages: &[Arc<dyn Stage>]) -> u64 {
 }
 
 /// The newest model that the train step gives for its present samples and parameters.
-pub async fn model(ctx: &SessionContext, pipeline: &Pipeline, name: &str) -> Result<Option<ModelRow>> {
+pub async fn model(
+    ctx: &SessionContext,
+    pipeline: &Pipeline,
+    name: &str,
+) -> Result<Option<ModelRow>> {
     let step = pipeline.steps.iter().find(|s| s.name == name);
     let Some((step, Action::Train(action))) = step.map(|s| (s, &s.action)) else {
         return Err(Error::configuration(format!("`{name}` is no train step")));
@@ -122,7 +132,8 @@ pub fn training_grid(pipeline: &Pipeline, train: &str) -> Result<Resample> {
     let find = |name: &str| pipeline.steps.iter().find(|s| s.name == name);
     let mut name = train;
     while let Some(step) = find(name) {
-        if let Action::Stages(StagesAction { stages, output: Output::Shards(_), .. }) = &step.action {
+        if let Action::Stages(StagesAction { stages, output: Output::Shards(_), .. }) = &step.action
+        {
             return match stages.as_slice() {
                 [] => Ok(Resample::default()),
                 [StageSpec::Resample(resample)] => Ok(resample.clone()),

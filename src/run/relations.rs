@@ -28,7 +28,11 @@ const SCORES: &str = "dice, sensitivity, precision, volume_truth_ml, volume_pred
     lesion_count_difference, hd95_mm, assd_mm";
 
 /// A session in which the tables and the steps before `until` (all, where it is none) can be queried by name.
-pub async fn session(catalog: &Catalog, pipeline: &Pipeline, until: Option<&str>) -> Result<SessionContext> {
+pub async fn session(
+    catalog: &Catalog,
+    pipeline: &Pipeline,
+    until: Option<&str>,
+) -> Result<SessionContext> {
     let ctx = catalog.session(SessionAt::Latest).await?;
     for step in &pipeline.steps {
         if Some(step.name.as_str()) == until {
@@ -92,7 +96,12 @@ pub async fn todo(ctx: &SessionContext, step: &Step, plan: &StagePlan) -> Result
 }
 
 /// Cases whose shard is not written, shard by shard.
-async fn shards_todo(ctx: &SessionContext, step: &Step, all: DataFrame, size: usize) -> Result<DataFrame> {
+async fn shards_todo(
+    ctx: &SessionContext,
+    step: &Step,
+    all: DataFrame,
+    size: usize,
+) -> Result<DataFrame> {
     drop(ctx.deregister_table("__salted"));
     ctx.register_table("__salted", all.into_view()).map_err(planning)?;
     let query = format!(
@@ -118,7 +127,11 @@ async fn known_failures(ctx: &SessionContext, step: &str) -> Result<DataFrame> {
 }
 
 /// How many of the step's cases are known to fail.
-pub async fn count_known_failures(ctx: &SessionContext, step: &Step, plan: &StagePlan) -> Result<u64> {
+pub async fn count_known_failures(
+    ctx: &SessionContext,
+    step: &Step,
+    plan: &StagePlan,
+) -> Result<u64> {
     let all = fingerprinted(ctx, step, &plan.salt).await?;
     let known = known_failures(ctx, &step.name).await?;
     let both = all
@@ -141,7 +154,13 @@ async fn outputs(ctx: &SessionContext, step: &Step, plan: &StagePlan) -> Result<
             let uris: Vec<String> = plan
                 .keep
                 .iter()
-                .map(|s| format!(", max(CASE WHEN role = '{}' THEN uri END) AS {}", s.name(), s.uri_column()))
+                .map(|s| {
+                    format!(
+                        ", max(CASE WHEN role = '{}' THEN uri END) AS {}",
+                        s.name(),
+                        s.uri_column()
+                    )
+                })
                 .collect();
             format!(
                 "SELECT case_id AS {CASE}, fingerprint AS {PRINT}{}, \
@@ -167,7 +186,11 @@ async fn outputs(ctx: &SessionContext, step: &Step, plan: &StagePlan) -> Result<
 }
 
 /// The relation that a step is to the steps after it and to `torcula sql`; none for a report.
-async fn relation(ctx: &SessionContext, pipeline: &Pipeline, step: &Step) -> Result<Option<DataFrame>> {
+async fn relation(
+    ctx: &SessionContext,
+    pipeline: &Pipeline,
+    step: &Step,
+) -> Result<Option<DataFrame>> {
     let query = match &step.action {
         Action::Report(_) => return Ok(None),
         Action::Ingest(ingest) => {

@@ -32,8 +32,8 @@ async fn members(ctx: &SessionContext, step: &Step, action: &SplitParams) -> Res
     let input = relations::input(ctx, step).await?;
     let columns: BTreeSet<String> =
         input.schema().fields().iter().map(|f| f.name().clone()).collect();
-    for (key, column) in std::iter::once(("by", &action.by))
-        .chain(action.stratify.iter().map(|c| ("stratify", c)))
+    for (key, column) in
+        std::iter::once(("by", &action.by)).chain(action.stratify.iter().map(|c| ("stratify", c)))
     {
         if !columns.contains(column) {
             return Err(Error::configuration(format!(
@@ -56,7 +56,11 @@ async fn members(ctx: &SessionContext, step: &Step, action: &SplitParams) -> Res
 
 /// Divides the groups of one stratum. `order` decides who goes where; shares are cumulated and rounded to the nearest
 /// group, half to even, so that the parts always add up.
-fn divide<'a>(groups: &BTreeSet<&'a str>, parts: &[(String, f64)], seed: u64) -> BTreeMap<&'a str, usize> {
+fn divide<'a>(
+    groups: &BTreeSet<&'a str>,
+    parts: &[(String, f64)],
+    seed: u64,
+) -> BTreeMap<&'a str, usize> {
     let key = |group: &str| {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());
@@ -81,14 +85,19 @@ fn divide<'a>(groups: &BTreeSet<&'a str>, parts: &[(String, f64)], seed: u64) ->
 }
 
 /// Runs a split step: nothing to do where exactly this split is in the catalog.
-pub(super) async fn run(runner: &Runner<'_>, step: &Step, action: &SplitParams) -> Result<StepReport> {
+pub(super) async fn run(
+    runner: &Runner<'_>,
+    step: &Step,
+    action: &SplitParams,
+) -> Result<StepReport> {
     let ctx = runner.session(Some(&step.name)).await?;
     let print = fingerprint(&ctx, runner.pipeline, step, action).await?;
     let count = format!(
         "SELECT count(*) FROM splits WHERE split = '{}' AND fingerprint = '{print}'",
         step.name
     );
-    let known = relations::one_text(&ctx, &count).await?.and_then(|n| n.parse().ok()).unwrap_or(0_u64);
+    let known =
+        relations::one_text(&ctx, &count).await?.and_then(|n| n.parse().ok()).unwrap_or(0_u64);
     let query = members(&ctx, step, action).await?;
     let rows: Vec<Value> = catalog::rows(&catalog::sql(&ctx, &query).await?)?;
     let mut report = StepReport::new(&step.name, rows.len() as u64);
@@ -96,10 +105,12 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step, action: &SplitParams) 
         report.unchanged = known;
         return Ok(report);
     }
-    let text = |row: &Value, key: &str| row.get(key).map_or(String::new(), |v| match v {
-        Value::String(s) => s.clone(),
-        other => other.to_string(),
-    });
+    let text = |row: &Value, key: &str| {
+        row.get(key).map_or(String::new(), |v| match v {
+            Value::String(s) => s.clone(),
+            other => other.to_string(),
+        })
+    };
     let members: Vec<(String, String, String)> = rows
         .iter()
         .map(|row| {

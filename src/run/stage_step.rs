@@ -104,7 +104,8 @@ async fn committed(
         case_id: String,
         fingerprint: String,
     }
-    let mut tables: BTreeSet<Table> = plan.fused.stages().iter().filter_map(|s| s.table()).collect();
+    let mut tables: BTreeSet<Table> =
+        plan.fused.stages().iter().filter_map(|s| s.table()).collect();
     tables.remove(&plan.marker);
     tables.insert(Table::Failures);
     let mut found = journal::Committed::new();
@@ -123,7 +124,13 @@ async fn committed(
             .clone()
             .select_columns(&["case_id", "fingerprint"])
             .and_then(|keys| {
-                keys.join(rows, JoinType::LeftSemi, &["case_id", "fingerprint"], &["__case", "__print"], None)
+                keys.join(
+                    rows,
+                    JoinType::LeftSemi,
+                    &["case_id", "fingerprint"],
+                    &["__case", "__print"],
+                    None,
+                )
             })
             .map_err(relations::planning)?;
         let batches = keys.collect().await.map_err(relations::planning)?;

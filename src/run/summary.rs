@@ -86,10 +86,8 @@ pub fn report_job(pipeline: &Pipeline, html: &Path, title: &str, lineage: &Linea
         Action::Score(score) => Some(score.strata.clone()),
         _ => None,
     });
-    let overfit = pipeline
-        .steps
-        .iter()
-        .any(|s| matches!(&s.action, Action::Split(split) if split.overfit));
+    let overfit =
+        pipeline.steps.iter().any(|s| matches!(&s.action, Action::Split(split) if split.overfit));
     let same = "Trained and tested on the same cases (overfit): the scores prove that grids, orientation and \
         scoring agree, and say nothing about new cases.";
     ReportJob {
@@ -123,7 +121,11 @@ pub fn report_job(pipeline: &Pipeline, html: &Path, title: &str, lineage: &Linea
 }
 
 /// The scores of the run as text; none where the pipeline has no score step.
-pub async fn scores(ctx: &SessionContext, pipeline: &Pipeline, lineage: &Lineage) -> Option<String> {
+pub async fn scores(
+    ctx: &SessionContext,
+    pipeline: &Pipeline,
+    lineage: &Lineage,
+) -> Option<String> {
     pipeline.steps.iter().find(|s| matches!(s.action, Action::Score(_)))?;
     let html = pipeline.steps.iter().rev().find_map(|s| match &s.action {
         Action::Report(report) => Some(report.html.as_path()),

@@ -90,7 +90,11 @@ async fn shards(ctx: &SessionContext, step: &Step) -> Result<Vec<String>> {
 }
 
 /// Runs a train step: nothing to do where this very training is in the catalog.
-pub(super) async fn run(runner: &Runner<'_>, step: &Step, action: &TrainStep) -> Result<StepReport> {
+pub(super) async fn run(
+    runner: &Runner<'_>,
+    step: &Step,
+    action: &TrainStep,
+) -> Result<StepReport> {
     let ctx = runner.session(Some(&step.name)).await?;
     let mut report = StepReport::new(&step.name, 1);
     if let Some(model) = plan::model(&ctx, runner.pipeline, &step.name).await? {

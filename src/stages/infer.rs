@@ -60,7 +60,8 @@ impl Stage for Infer {
     }
 
     fn run(&self, case: &mut Case, context: &Context) -> Result<()> {
-        let predictor = self.predictor.as_ref().ok_or_else(|| Error::bug("infer without a network"))?;
+        let predictor =
+            self.predictor.as_ref().ok_or_else(|| Error::bug("infer without a network"))?;
         let image = case.image()?;
         let native = image.grid();
         let grid = target_grid(&native, self.resample.spacing_mm, self.resample.shape)?;

@@ -54,9 +54,12 @@ impl FileStat {
     /// Every file of a case, without reading any, and its variables. A file that is not there has size 0.
     pub fn of_case(case: &CaseFiles) -> Result<Vec<Self>> {
         let paths = [Some(&case.image), case.b0.as_ref(), case.truth.as_ref(), case.adc.as_ref()];
-        let more = [case.flair.as_ref(), case.sidecar.as_ref(), case.bval.as_ref(), case.bvec.as_ref()];
-        let mut stats: Vec<Self> = paths.into_iter().chain(more).flatten().map(|p| Self::of(p)).collect();
-        let variables = serde_json::to_string(&case.variables).map_err(|e| Error::bug(e.to_string()))?;
+        let more =
+            [case.flair.as_ref(), case.sidecar.as_ref(), case.bval.as_ref(), case.bvec.as_ref()];
+        let mut stats: Vec<Self> =
+            paths.into_iter().chain(more).flatten().map(|p| Self::of(p)).collect();
+        let variables =
+            serde_json::to_string(&case.variables).map_err(|e| Error::bug(e.to_string()))?;
         stats.push(Self {
             uri: VARIABLES.to_owned(),
             bytes: variables.len() as u64,
@@ -130,7 +133,9 @@ impl Ingest {
         let choice = Choice::of(found, &header)?;
         let mut findings = remarks.clone();
         if let Some(distance) = header.sform_qform_distance_mm.filter(|d| *d > 0.1) {
-            findings.push(format!("sform and qform disagree by up to {distance:.2} mm; the sform is used"));
+            findings.push(format!(
+                "sform and qform disagree by up to {distance:.2} mm; the sform is used"
+            ));
         }
         let truth_volume_ml = self.truth_volume_ml(found, &header, &mut findings)?;
         let facts = sidecar::read(&found.sidecars())?;
@@ -142,7 +147,8 @@ impl Ingest {
             let uri = path?.to_string_lossy();
             stats.iter().find(|s| s.uri == uri).map(|s| s.blake3.clone())
         };
-        let uri = |path: Option<&std::path::PathBuf>| path.map(|p| p.to_string_lossy().into_owned());
+        let uri =
+            |path: Option<&std::path::PathBuf>| path.map(|p| p.to_string_lossy().into_owned());
         let image_blake3 = hash_of(Some(&found.image)).unwrap_or_default();
         let (b0, truth) = (hash_of(found.b0.as_ref()), hash_of(found.truth.as_ref()));
         let print = fingerprint([
@@ -266,7 +272,9 @@ fn typed(value: &Value, kind: Kind) -> Value {
     }
     match kind {
         Kind::Text => json!(text),
-        Kind::Number => text.parse::<f64>().ok().filter(|v| v.is_finite()).map_or(Value::Null, |v| json!(v)),
+        Kind::Number => {
+            text.parse::<f64>().ok().filter(|v| v.is_finite()).map_or(Value::Null, |v| json!(v))
+        }
         Kind::Flag => match text.to_ascii_lowercase().as_str() {
             "1" | "yes" | "y" | "true" => json!(true),
             "0" | "no" | "n" | "false" => json!(false),

@@ -91,7 +91,11 @@ pub trait Check {
 }
 
 /// A problem with one parameter.
-pub(crate) fn problem(key: &str, message: impl Into<String>, hint: impl Into<String>) -> ParameterProblem {
+pub(crate) fn problem(
+    key: &str,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> ParameterProblem {
     ParameterProblem { key: Some(key.to_owned()), message: message.into(), hint: Some(hint.into()) }
 }
 

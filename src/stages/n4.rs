@@ -15,24 +15,42 @@ impl Check for N4 {
         let mut problems = Vec::new();
         if self.iterations.is_empty() || self.iterations.len() > 8 {
             let found = format!("{} levels", self.iterations.len());
-            problems.push(problem("iterations", found, "give 1 to 8 levels, for example [10, 10, 10, 10]"));
+            problems.push(problem(
+                "iterations",
+                found,
+                "give 1 to 8 levels, for example [10, 10, 10, 10]",
+            ));
         }
         if self.shrink == 0 || self.shrink > 16 {
             let found = format!("{} cannot be", self.shrink);
             problems.push(problem("shrink", found, "give 1 (full resolution) to 16"));
         }
         if self.bins < 4 {
-            problems.push(problem("bins", format!("{} is too few", self.bins), "the default is 200"));
+            problems.push(problem(
+                "bins",
+                format!("{} is too few", self.bins),
+                "the default is 200",
+            ));
         }
         if self.control_points.iter().any(|n| !(4..=64).contains(n)) {
             let found = format!("{:?} cannot be", self.control_points);
-            problems.push(problem("control_points", found, "give 4 to 64 an axis; the default is [4, 4, 4]"));
+            problems.push(problem(
+                "control_points",
+                found,
+                "give 4 to 64 an axis; the default is [4, 4, 4]",
+            ));
         }
-        for (key, value) in
-            [("convergence", self.convergence), ("wiener_noise", self.wiener_noise), ("fwhm", self.fwhm)]
-        {
+        for (key, value) in [
+            ("convergence", self.convergence),
+            ("wiener_noise", self.wiener_noise),
+            ("fwhm", self.fwhm),
+        ] {
             if !value.is_finite() || value < 0.0 {
-                problems.push(problem(key, format!("{value} cannot be"), "give a number of 0 or more"));
+                problems.push(problem(
+                    key,
+                    format!("{value} cannot be"),
+                    "give a number of 0 or more",
+                ));
             }
         }
         problems

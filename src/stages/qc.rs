@@ -46,7 +46,8 @@ impl Stage for Qc {
 
     fn run(&self, case: &mut Case, context: &Context) -> Result<()> {
         let image = case.image()?;
-        let measured: quality::Quality = quality::measure(image, case.truth.as_ref(), &self.measure)?;
+        let measured: quality::Quality =
+            quality::measure(image, case.truth.as_ref(), &self.measure)?;
         let verdict = quality::judge(&measured, &image.grid(), self);
         let mut row = parameters(&measured);
         if let Value::Object(row) = &mut row {

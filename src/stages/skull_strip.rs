@@ -86,10 +86,8 @@ impl Stage for SkullStrip {
         let image = case.image()?;
         let blurred = gaussian::blur(image, self.blur_mm);
         let threshold = otsu::threshold(blurred.voxels(), self.bins, self.convention)?;
-        let mut brain = Mask {
-            data: blurred.data.mapv(|v| u8::from(v > threshold)),
-            affine: image.affine,
-        };
+        let mut brain =
+            Mask { data: blurred.data.mapv(|v| u8::from(v > threshold)), affine: image.affine };
         drop(blurred);
         if self.largest_component {
             brain = components::largest(&brain, Connectivity::TwentySix);
@@ -98,8 +96,10 @@ impl Stage for SkullStrip {
             brain = morphology::fill_holes(&brain);
         }
         if brain.voxels().iter().all(|v| *v == 0) {
-            return Err(Error::data(format!("no voxel is brighter than Otsu's threshold {threshold}"))
-                .hint("look at the image: it may be empty or inverted"));
+            return Err(Error::data(format!(
+                "no voxel is brighter than Otsu's threshold {threshold}"
+            ))
+            .hint("look at the image: it may be empty or inverted"));
         }
         let image = case.image_mut()?;
         for (v, m) in image.voxels_mut().iter_mut().zip(brain.voxels()) {
@@ -126,7 +126,8 @@ mod tests {
         let both = mask.voxels().iter().zip(brain.voxels()).filter(|(a, b)| **a & **b == 1).count();
         let sum = mask.voxels().iter().chain(brain.voxels()).filter(|v| **v == 1).count();
         assert!(2.0 * both as f64 / sum as f64 > 0.8, "Dice {}", 2.0 * both as f64 / sum as f64);
-        for ((v, m), before) in case.image()?.voxels().iter().zip(mask.voxels()).zip(image.voxels()) {
+        for ((v, m), before) in case.image()?.voxels().iter().zip(mask.voxels()).zip(image.voxels())
+        {
             assert!(*v == if *m == 1 { *before } else { 0.0 });
         }
         Ok(())

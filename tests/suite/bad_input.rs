@@ -52,9 +52,12 @@ fn made_up_broken_files_are_refused_with_a_reason() {
         folder.join("link.nii.gz"),
         folder.join("missing.nii.gz"),
     ];
-    let mut flipped = good.clone();
-    let middle = flipped.len() / 2;
-    flipped[middle] ^= 0xff;
+    // A 3-D file is read to its end, so its checksum counts. Of a 4-D file only the volume that is asked for is read.
+    let masks = super::support::files(&registry.path().join("internal/derivatives"));
+    let mask = masks.iter().find(|p| p.to_string_lossy().ends_with("mask.nii.gz")).unwrap();
+    let mut flipped = std::fs::read(mask).unwrap();
+    let checksum = flipped.len() - 6;
+    flipped[checksum] ^= 0xff;
     files.push(make("flipped.nii.gz", &flipped));
     for file in files {
         let said = refused(&file);

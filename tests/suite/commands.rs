@@ -6,8 +6,19 @@ use super::support::{Registry, TORCULA, succeed, text, torcula};
 fn every_command_has_help() {
     let help = succeed(&["--help"]);
     for command in [
-        "run", "check", "explain", "test", "sql", "apply", "score", "synth", "lineage", "failures",
-        "status", "doctor", "completions",
+        "run",
+        "check",
+        "explain",
+        "test",
+        "sql",
+        "apply",
+        "score",
+        "synth",
+        "lineage",
+        "failures",
+        "status",
+        "doctor",
+        "completions",
     ] {
         assert!(help.contains(command), "{command}\n{help}");
         let own = succeed(&[command, "--help"]);
@@ -26,18 +37,38 @@ fn apply_agrees_with_the_pipeline_to_the_byte() {
         (out("s.nii.gz"), out("m.nii.gz"), out("n.nii.gz"), out("o.nii.gz"));
     let volume = registry.sql("SELECT image_volume FROM cases ORDER BY case_id LIMIT 1");
     succeed(&[
-        "apply", "skull_strip", image.to_str().unwrap(), &stripped, "--volume", &volume, "--save-mask",
-        &mask, "--set", "blur_mm=2", "--set", "largest_component=true", "--set", "fill_holes=true",
+        "apply",
+        "skull_strip",
+        image.to_str().unwrap(),
+        &stripped,
+        "--volume",
+        &volume,
+        "--save-mask",
+        &mask,
+        "--set",
+        "blur_mm=2",
+        "--set",
+        "largest_component=true",
+        "--set",
+        "fill_holes=true",
     ]);
     succeed(&[
-        "apply", "n4", &stripped, &corrected, "--mask", &mask, "--set", "iterations=[4,4]", "--set",
+        "apply",
+        "n4",
+        &stripped,
+        &corrected,
+        "--mask",
+        &mask,
+        "--set",
+        "iterations=[4,4]",
+        "--set",
         "shrink=2",
     ]);
     succeed(&["apply", "normalize", &corrected, &normal, "--mask", &mask]);
-    let prepared =
-        registry.sql("SELECT image_uri FROM prepared ORDER BY case_id LIMIT 1");
+    let prepared = registry.sql("SELECT image_uri FROM prepared ORDER BY case_id LIMIT 1");
     let voxels = |path: &str| {
-        let (image, _) = torcula::formats::nifti::read_image(std::path::Path::new(path), 0).unwrap();
+        let (image, _) =
+            torcula::formats::nifti::read_image(std::path::Path::new(path), 0).unwrap();
         image.voxels().iter().map(|v| v.to_bits()).collect::<Vec<_>>()
     };
     assert_eq!(voxels(&normal), voxels(&prepared));
@@ -54,8 +85,16 @@ fn score_prints_the_agreed_keys() {
     let scores: serde_json::Value =
         serde_json::from_str(&succeed(&["score", truth, truth, "--format", "json"])).unwrap();
     for key in [
-        "dice", "sensitivity", "precision", "volume_truth_ml", "volume_predicted_ml",
-        "absolute_volume_difference_ml", "lesion_f1", "lesion_count_difference", "hd95_mm", "assd_mm",
+        "dice",
+        "sensitivity",
+        "precision",
+        "volume_truth_ml",
+        "volume_predicted_ml",
+        "absolute_volume_difference_ml",
+        "lesion_f1",
+        "lesion_count_difference",
+        "hd95_mm",
+        "assd_mm",
     ] {
         assert!(scores.get(key).is_some(), "{key}: {scores}");
     }
@@ -64,13 +103,16 @@ fn score_prints_the_agreed_keys() {
 
 #[test]
 fn sql_reads_an_earlier_version() {
-    let registry = Registry::synth(3, &[]);
+    let registry = Registry::synth(10, &[]);
     registry.counts(&[]);
     assert_eq!(registry.sql("SELECT count(*) FROM cases VERSION AS OF 0"), "0");
-    assert_eq!(registry.sql("SELECT count(*) FROM cases"), "3");
+    assert_eq!(registry.sql("SELECT count(*) FROM cases"), "10");
     assert_eq!(registry.sql("SELECT count(DISTINCT part) FROM split"), "3");
     let error = torcula(&[
-        "sql", "SELECT * FROM casez", "--catalog", registry.path().join("catalog").to_str().unwrap(),
+        "sql",
+        "SELECT * FROM casez",
+        "--catalog",
+        registry.path().join("catalog").to_str().unwrap(),
     ]);
     assert!(!error.status.success() && text(&error).contains("cases"), "{}", text(&error));
 }

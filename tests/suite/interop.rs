@@ -23,7 +23,7 @@ fn deltalake_finds_the_same_rows() {
     let script = "import sys, deltalake\n\
         for t in sys.argv[2:]:\n    \
             d = deltalake.DeltaTable(f'{sys.argv[1]}/{t}').to_pyarrow_table()\n    \
-            print(t, d.num_rows, *sorted(set(d.column('case_id').to_pylist())))";
+            print(t, d.num_rows, *sorted({c for c in d.column('case_id').to_pylist() if c}))";
     let tables = ["cases", "quality", "artifacts", "failures", "splits"];
     let mut args = vec![catalog.to_str().unwrap()];
     args.extend(tables);
@@ -33,7 +33,7 @@ fn deltalake_finds_the_same_rows() {
         let (table, rows) = (words.next().unwrap(), words.next().unwrap());
         assert_eq!(registry.sql(&format!("SELECT count(*) FROM {table}")), rows, "{table}");
         let ids = registry.sql(&format!("SELECT DISTINCT case_id FROM {table} ORDER BY case_id"));
-        let ids: Vec<&str> = ids.lines().filter(|l| *l != "\"\"").collect();
+        let ids: Vec<&str> = ids.lines().filter(|l| !l.is_empty() && *l != "\"\"").collect();
         assert_eq!(words.filter(|w| !w.is_empty()).collect::<Vec<_>>(), ids, "{table}");
     }
 }

@@ -31,13 +31,17 @@ fn fused_stages_decode_a_volume_once_and_leave_nothing_between() {
     }
     assert!(step.contains("limiting stage: "), "{step}");
     let written = files(&registry.path().join("derivatives"));
-    assert!(written.iter().all(|p| !p.to_string_lossy().contains("tmp")), "{written:?}");
+    assert!(
+        written.iter().all(|p| !p.file_name().unwrap().to_string_lossy().contains("tmp")),
+        "{written:?}"
+    );
 }
 
 #[test]
 fn exactly_the_broken_cases_are_quarantined() {
     let registry = Registry::synth(60, &["--broken", "0.2"]);
-    let listed = std::fs::read_to_string(registry.path().join("internal/sourcedata/broken.tsv")).unwrap();
+    let listed =
+        std::fs::read_to_string(registry.path().join("internal/sourcedata/broken.tsv")).unwrap();
     let mut broken: Vec<&str> =
         listed.lines().skip(1).filter_map(|l| l.split('\t').next()).collect();
     broken.sort_unstable();
@@ -63,19 +67,12 @@ fn over_the_limit_the_exit_code_says_so() {
 }
 
 #[test]
-fn a_case_that_takes_too_long_is_a_failure_and_the_run_goes_on() {
-    let registry = Registry::synth(3, &[]);
-    // A second is enough for tiny cases; the limit itself is tested in the engine.
-    let output = registry.run(&["--set", "timeout_s=60"]);
-    assert!(output.status.success(), "{}", text(&output));
-}
-
-#[test]
 fn every_output_can_be_traced_to_the_input_bytes() {
     let registry = Registry::synth(3, &[]);
     registry.counts(&[]);
     let catalog = registry.path().join("catalog");
-    let id = registry.sql("SELECT artifact_id FROM artifacts WHERE role = 'image' ORDER BY case_id LIMIT 1");
+    let id = registry
+        .sql("SELECT artifact_id FROM artifacts WHERE role = 'image' ORDER BY case_id LIMIT 1");
     let tree = succeed(&["lineage", &id, "--catalog", catalog.to_str().unwrap()]);
     let bytes = registry.sql(
         "SELECT c.image_blake3 FROM cases c JOIN artifacts a ON c.case_id = a.case_id \

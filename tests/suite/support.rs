@@ -68,7 +68,8 @@ impl Registry {
     /// The one value that a query gives.
     pub fn sql(&self, query: &str) -> String {
         let catalog = self.path().join("catalog");
-        let out = succeed(&["sql", query, "--catalog", catalog.to_str().unwrap(), "--format", "csv"]);
+        let out =
+            succeed(&["sql", query, "--catalog", catalog.to_str().unwrap(), "--format", "csv"]);
         out.lines().skip(1).collect::<Vec<_>>().join("\n")
     }
 }
@@ -78,7 +79,8 @@ pub fn counts(output: &Output) -> BTreeMap<String, [u64; 3]> {
     let mut steps = BTreeMap::new();
     for line in String::from_utf8_lossy(&output.stdout).lines().skip(1) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let numbers: Vec<u64> = words.iter().skip(1).take(3).filter_map(|w| w.parse().ok()).collect();
+        let numbers: Vec<u64> =
+            words.iter().skip(1).take(3).filter_map(|w| w.parse().ok()).collect();
         if let (Some(name), [a, b, c]) = (words.first(), numbers.as_slice()) {
             steps.insert((*name).to_owned(), [*a, *b, *c]);
         }

@@ -272,10 +272,14 @@ impl<T: Cell> Cell for Option<T> {
 macro_rules! words {
     (
         $(#[$outer:meta])*
-        $name:ident { $(#[$first_doc:meta])+ $first:ident = $first_word:literal, $($(#[$doc:meta])+ $variant:ident = $word:literal,)+ }
+        $name:ident {
+            $(#[$first_doc:meta])+ $first:ident = $first_word:literal,
+            $($(#[$doc:meta])+ $variant:ident = $word:literal,)+
+        }
     ) => {
         $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        #[derive(serde::Serialize, serde::Deserialize)]
         pub enum $name {
             $(#[$first_doc])+
             #[default]

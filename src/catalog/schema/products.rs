@@ -100,7 +100,8 @@ row! {
         parent: Option<String>, None;
         /// The identifiers of the shards, or other artifacts, that it was trained and validated on.
         parents: Vec<String>, None;
-        /// The training curve, as a JSON list of objects with `epoch`, `train_loss`, `val_dice`, `learning_rate`, `seconds`, `samples_per_s`.
+        /// The training curve, as a JSON list of objects with `epoch`, `train_loss`, `val_dice`, `learning_rate`,
+        /// `seconds`, `samples_per_s`.
         curve: String, None;
     }
 }

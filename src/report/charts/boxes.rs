@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn no_groups_and_constant_values_draw() {
-        for groups in [vec![], vec![("A".to_owned(), vec![])], vec![("A".to_owned(), vec![3.0; 9])]] {
+        for groups in [vec![], vec![("A".to_owned(), vec![])], vec![("A".to_owned(), vec![3.0; 9])]]
+        {
             let svg = draw("c", "SNR", &groups).into_string();
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }

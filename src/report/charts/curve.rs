@@ -30,9 +30,9 @@ pub fn draw(curve: &Curve<'_>) -> Markup {
     };
     let (first, last) = ends(|p| p.0);
     let x = if first < last {
-        Scale::linear((first, last), (frame.left, frame.right), 8)
+        Scale::whole((first, last), (frame.left, frame.right), 8)
     } else {
-        Scale::linear((first - 1.0, last + 1.0), (frame.left, frame.right), 2)
+        Scale::whole((first - 1.0, last + 1.0), (frame.left, frame.right), 2)
     };
     let (low, high) = ends(|p| p.1);
     let domain = if curve.unit_interval { (0.0, 1.0) } else { (low.min(0.0), high) };
@@ -78,8 +78,13 @@ mod tests {
     #[test]
     fn the_kept_epoch_is_marked() {
         let points = [(0.0, 0.2), (1.0, 0.5), (2.0, 0.45)];
-        let curve =
-            Curve { id: "a", label: "validation DSC", points: &points, kept: Some(1.0), unit_interval: true };
+        let curve = Curve {
+            id: "a",
+            label: "validation DSC",
+            points: &points,
+            kept: Some(1.0),
+            unit_interval: true,
+        };
         let svg = draw(&curve).into_string();
         assert!(svg.contains("kept: 0.500") && svg.contains("M46 "), "{svg}");
     }

@@ -22,13 +22,8 @@ struct Layout {
     stacked: bool,
 }
 
-const WIDE: Layout = Layout {
-    name: "wide",
-    width: 960.0,
-    main: (4.0, 380.0),
-    side: (456.0, 500.0),
-    stacked: false,
-};
+const WIDE: Layout =
+    Layout { name: "wide", width: 960.0, main: (4.0, 380.0), side: (456.0, 500.0), stacked: false };
 const NARROW: Layout =
     Layout { name: "narrow", width: 380.0, main: (2.0, 376.0), side: (46.0, 332.0), stacked: true };
 
@@ -192,7 +187,13 @@ impl Drawing {
     }
 
     /// A box of lines at a place; gives its height.
-    fn boxed(&mut self, (left, width): (f64, f64), y: f64, class: &str, lines: &[(String, &str)]) -> f64 {
+    fn boxed(
+        &mut self,
+        (left, width): (f64, f64),
+        y: f64,
+        class: &str,
+        lines: &[(String, &str)],
+    ) -> f64 {
         let height = lines.len() as f64 * LINE + 2.0 * PAD - 4.0;
         self.marks.push(html! {
             rect class=(class) x=(px(left)) y=(px(y)) width=(px(width)) height=(px(height)) rx="5" {}
@@ -218,7 +219,11 @@ fn exclusion_lines(exclusion: &Exclusion, characters: usize) -> Vec<(String, &'s
         let indent = " ".repeat(number.chars().count() + 2);
         let wrapped = wrap(&reason.reason, characters.saturating_sub(indent.chars().count()));
         for (i, line) in wrapped.into_iter().enumerate() {
-            let text = if i == 0 { format!("{number} × {line}") } else { format!("\u{2003}\u{2002}{line}") };
+            let text = if i == 0 {
+                format!("{number} × {line}")
+            } else {
+                format!("\u{2003}\u{2002}{line}")
+            };
             lines.push((text, ""));
         }
     }
@@ -239,10 +244,19 @@ mod tests {
         Flow {
             before: vec![
                 Station { label: "Found".to_owned(), cases: 1203, ..Station::default() },
-                Station { label: "Prepared".to_owned(), cases: 1200, exclusions: vec![qc], ..Station::default() },
+                Station {
+                    label: "Prepared".to_owned(),
+                    cases: 1200,
+                    exclusions: vec![qc],
+                    ..Station::default()
+                },
             ],
             parts: ["train", "val", "test"]
-                .map(|part| Part { part: part.to_owned(), cases: 400, scored: u64::from(part == "test") })
+                .map(|part| Part {
+                    part: part.to_owned(),
+                    cases: 400,
+                    scored: u64::from(part == "test"),
+                })
                 .to_vec(),
             lost_in_training: vec![],
             after: vec![Station { label: "Scored".to_owned(), cases: 400, ..Station::default() }],
@@ -253,7 +267,13 @@ mod tests {
     #[test]
     fn every_station_part_and_reason_is_there_twice() {
         let svg = draw(&example()).into_string();
-        for text in ["Found: 1,203", "3 × SNR … is &lt;below&gt; 4", "Prepared: 1,200", "train", "Scored: 400"] {
+        for text in [
+            "Found: 1,203",
+            "3 × SNR … is &lt;below&gt; 4",
+            "Prepared: 1,200",
+            "train",
+            "Scored: 400",
+        ] {
             assert_eq!(svg.matches(&format!(">{text}<")).count(), 2, "{text}");
         }
         assert!(svg.contains("3 lost at prepared › qc; Prepared: 1,200."));

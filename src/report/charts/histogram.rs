@@ -18,7 +18,7 @@ pub fn draw(id: &str, label: &str, values: &[f64]) -> Markup {
     }
     let most = bars.iter().copied().max().unwrap_or(0).max(1);
     let x = Scale::linear((0.0, 1.0), (frame.left, frame.right), 5);
-    let y = Scale::linear((0.0, most as f64), (frame.bottom, frame.top), most.min(5));
+    let y = Scale::whole((0.0, most as f64), (frame.bottom, frame.top), 5);
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let marks = [("mean", mean(values), 32.0), ("median", quantile(&sorted, 0.5), 14.0)];

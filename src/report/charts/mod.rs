@@ -54,11 +54,12 @@ pub struct Scale {
 impl Scale {
     /// An axis over `domain`, widened to whole steps of 1, 2 or 5 × 10ᵏ, about `ticks` of them.
     pub fn linear(domain: (f64, f64), places: (f64, f64), ticks: usize) -> Self {
-        let (mut low, mut high) = if domain.0.is_finite() && domain.1.is_finite() && domain.0 <= domain.1 {
-            domain
-        } else {
-            (0.0, 1.0)
-        };
+        let (mut low, mut high) =
+            if domain.0.is_finite() && domain.1.is_finite() && domain.0 <= domain.1 {
+                domain
+            } else {
+                (0.0, 1.0)
+            };
         if high - low <= f64::EPSILON * high.abs().max(1e-6) {
             let half = (low.abs() * 0.1).max(0.5);
             (low, high) = (low - half, high + half);
@@ -72,6 +73,13 @@ impl Scale {
             .unwrap_or(10.0 * magnitude);
         let domain = ((low / step + 1e-9).floor() * step, (high / step - 1e-9).ceil() * step);
         Self { domain, places, step, logarithmic: false }
+    }
+
+    /// As [`Scale::linear`], with whole numbers at the ticks.
+    pub fn whole(domain: (f64, f64), places: (f64, f64), ticks: usize) -> Self {
+        let range = (domain.1 - domain.0).max(1.0);
+        let ticks = if range.is_finite() { ticks.min(range as usize) } else { ticks };
+        Self::linear(domain, places, ticks)
     }
 
     /// A logarithmic axis in whole decades around `domain`, which must be positive.
@@ -196,8 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn whole_axes_have_whole_ticks() {
+        let labels = |low, high| -> Vec<String> {
+            Scale::whole((low, high), (0.0, 100.0), 8).ticks().into_iter().map(|t| t.1).collect()
+        };
+        assert_eq!(labels(1.0, 4.0), ["1", "2", "3", "4"]);
+        assert_eq!(labels(0.0, 39.0), ["0", "5", "10", "15", "20", "25", "30", "35", "40"]);
+    }
+
+    #[test]
     fn axes_stand_any_number() {
-        for (low, high) in [(5.0, 5.0), (0.0, 0.0), (f64::NAN, 1.0), (f64::INFINITY, 1.0), (1e300, 1e301)] {
+        for (low, high) in
+            [(5.0, 5.0), (0.0, 0.0), (f64::NAN, 1.0), (f64::INFINITY, 1.0), (1e300, 1e301)]
+        {
             let scale = Scale::linear((low, high), (0.0, 100.0), 4);
             assert!(scale.ticks().len() < 20);
             for value in [low, high, f64::NAN, -1e308] {

@@ -53,7 +53,10 @@ mod tests {
     #[test]
     fn equal_volumes_lie_on_the_line() {
         let svg = draw("s", &[(1.0, 1.0), (100.0, 100.0)]).into_string();
-        assert!(svg.contains("cx=\"52\" cy=\"374\"") && svg.contains("cx=\"460\" cy=\"28\""), "{svg}");
+        assert!(
+            svg.contains("cx=\"52\" cy=\"374\"") && svg.contains("cx=\"460\" cy=\"28\""),
+            "{svg}"
+        );
     }
 
     #[test]

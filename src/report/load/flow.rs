@@ -32,7 +32,11 @@ pub async fn load(source: &Source<'_>) -> Result<(Flow, Failures)> {
         source
             .each(&failures.sql, |row: FailedCase| {
                 failures.total += 1;
-                match failures.by_stage.iter_mut().find(|s| s.step == row.step && s.stage == row.stage) {
+                match failures
+                    .by_stage
+                    .iter_mut()
+                    .find(|s| s.step == row.step && s.stage == row.stage)
+                {
                     Some(stage) => stage.failures += 1,
                     None => failures.by_stage.push(StageCount {
                         step: row.step.clone(),
@@ -66,8 +70,14 @@ async fn failures_sql(source: &Source<'_>) -> String {
     } else {
         held.join("\n  UNION ALL ")
     };
-    let order: String = job.steps.iter().enumerate().map(|(i, s)| format!(" WHEN {} THEN {i}", literal(s))).collect();
-    let order = if order.is_empty() { "l.step".to_owned() } else { format!("CASE l.step{order} END") };
+    let order: String = job
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(i, s)| format!(" WHEN {} THEN {i}", literal(s)))
+        .collect();
+    let order =
+        if order.is_empty() { "l.step".to_owned() } else { format!("CASE l.step{order} END") };
     format!(
         "WITH latest AS (\n  SELECT *, row_number() OVER (PARTITION BY step, case_id ORDER BY created_at DESC, run_id DESC) AS age\n  \
          FROM failures WHERE true{pipeline}\n), held AS (\n  SELECT DISTINCT step, case_id FROM (\n  {held})\n)\n\
@@ -137,7 +147,9 @@ fn place(source: &Source<'_>, row: &FailedCase) -> Where {
         Where::Ingest
     } else if is(&job.scores_step) || is(&job.predicted_step) {
         Where::Scoring
-    } else if is(&job.prepared_step) || here <= position(&job.prepared_step) && job.prepared_step.is_some() {
+    } else if is(&job.prepared_step)
+        || here <= position(&job.prepared_step) && job.prepared_step.is_some()
+    {
         Where::Preparation
     } else if job.split_step.is_none() {
         Where::Scoring
@@ -173,7 +185,8 @@ async fn part_of_case(source: &Source<'_>) -> Result<HashMap<String, String>> {
         return Ok(HashMap::new());
     }
     let failed = "SELECT case_id FROM failures";
-    let sql = format!("SELECT * FROM ({}) WHERE case_id IN ({failed})", drawn_sql(source, split).await);
+    let sql =
+        format!("SELECT * FROM ({}) WHERE case_id IN ({failed})", drawn_sql(source, split).await);
     let rows: Vec<CaseAndPart> = source.rows(&sql).await?;
     Ok(rows.into_iter().map(|row| (row.case_id, row.part)).collect())
 }
@@ -196,7 +209,12 @@ async fn flow(source: &Source<'_>, failures_sql: &str, lost: &Lost) -> Result<Fl
         let sql = standing_sql(source, step, failures_sql).await;
         let cases = one(source, &sql).await?;
         let exclusions = with_rest(lost.at(Where::Preparation), left, cases, step);
-        before.push(Station { label: "Prepared".to_owned(), cases, detail: vec![format!("step {step}")], exclusions });
+        before.push(Station {
+            label: "Prepared".to_owned(),
+            cases,
+            detail: vec![format!("step {step}")],
+            exclusions,
+        });
         queries.push(sql);
         left = cases;
     }
@@ -213,7 +231,12 @@ async fn flow(source: &Source<'_>, failures_sql: &str, lost: &Lost) -> Result<Fl
         let drawn = parts.iter().map(|p| p.cases).sum();
         let exclusions = with_rest(lost.at(Where::Split), left, drawn, split);
         if !exclusions.is_empty() {
-            before.push(Station { label: "Split".to_owned(), cases: drawn, detail: vec![format!("step {split}")], exclusions });
+            before.push(Station {
+                label: "Split".to_owned(),
+                cases: drawn,
+                detail: vec![format!("step {split}")],
+                exclusions,
+            });
         }
         left = parts.iter().filter(|p| p.scored > 0).map(|p| p.cases).sum();
     }
@@ -221,13 +244,27 @@ async fn flow(source: &Source<'_>, failures_sql: &str, lost: &Lost) -> Result<Fl
     if let Some(step) = &job.scores_step
         && source.has("scores").await
     {
-        let sql = format!("SELECT count(DISTINCT case_id) AS cases FROM ({}\n)", super::scores::scored_sql(source).await);
+        let sql = format!(
+            "SELECT count(DISTINCT case_id) AS cases FROM ({}\n)",
+            super::scores::scored_sql(source).await
+        );
         let cases = one(source, &sql).await?;
         let exclusions = with_rest(lost.at(Where::Scoring), left, cases, step);
-        after.push(Station { label: "Scored".to_owned(), cases, detail: vec![format!("step {step}")], exclusions });
+        after.push(Station {
+            label: "Scored".to_owned(),
+            cases,
+            detail: vec![format!("step {step}")],
+            exclusions,
+        });
         queries.push(sql);
     }
-    Ok(Flow { before, parts, lost_in_training: lost.at(Where::Training), after, sql: queries.join(";\n\n") })
+    Ok(Flow {
+        before,
+        parts,
+        lost_in_training: lost.at(Where::Training),
+        after,
+        sql: queries.join(";\n\n"),
+    })
 }
 
 /// `Found` and `Ingested`.
@@ -241,7 +278,8 @@ async fn stations_of_ingest(
         return Ok(Vec::new());
     }
     let sql = if failures_sql.is_empty() {
-        "SELECT source AS label, count(*) AS cases FROM cases GROUP BY source ORDER BY source".to_owned()
+        "SELECT source AS label, count(*) AS cases FROM cases GROUP BY source ORDER BY source"
+            .to_owned()
     } else {
         format!(
             "SELECT c.source AS label, count(*) AS cases\nFROM cases c LEFT JOIN (\n{failures_sql}\n) f ON f.case_id = c.case_id AND f.stage = '{INGEST}'\n\
@@ -253,7 +291,8 @@ async fn stations_of_ingest(
     let cases: u64 = sources.iter().map(|s| s.cases).sum();
     let exclusions = lost.at(Where::Ingest);
     let refused: u64 = exclusions.iter().map(|e| e.cases).sum();
-    let detail = sources.iter().map(|s| format!("{} {}", s.label, crate::report::tables::count(s.cases)));
+    let detail =
+        sources.iter().map(|s| format!("{} {}", s.label, crate::report::tables::count(s.cases)));
     Ok(vec![
         Station { label: "Found".to_owned(), cases: cases + refused, ..Station::default() },
         Station { label: "Ingested".to_owned(), cases, detail: detail.collect(), exclusions },
@@ -276,7 +315,9 @@ async fn standing_sql(source: &Source<'_>, step: &str, failures_sql: &str) -> St
 async fn parts_sql(source: &Source<'_>, split: &str) -> String {
     let drawn = drawn_sql(source, split).await;
     if source.job.scores_step.is_none() || !source.has("scores").await {
-        return format!("SELECT part AS label, count(*) AS cases FROM (\n{drawn}\n) GROUP BY part ORDER BY part");
+        return format!(
+            "SELECT part AS label, count(*) AS cases FROM (\n{drawn}\n) GROUP BY part ORDER BY part"
+        );
     }
     let scored = super::scores::scored_sql(source).await;
     format!(
@@ -288,10 +329,15 @@ async fn parts_sql(source: &Source<'_>, split: &str) -> String {
 /// The parts: train, val and test first, in this order.
 async fn parts(source: &Source<'_>, sql: &str) -> Result<Vec<Part>> {
     let rows: Vec<Counted> = source.rows(sql).await?;
-    let order: BTreeMap<&str, usize> =
-        ["train", "val", "validation", "test"].into_iter().enumerate().map(|(i, name)| (name, i)).collect();
-    let mut parts: Vec<Part> =
-        rows.into_iter().map(|r| Part { part: r.label, cases: r.cases, scored: r.scored }).collect();
+    let order: BTreeMap<&str, usize> = ["train", "val", "validation", "test"]
+        .into_iter()
+        .enumerate()
+        .map(|(i, name)| (name, i))
+        .collect();
+    let mut parts: Vec<Part> = rows
+        .into_iter()
+        .map(|r| Part { part: r.label, cases: r.cases, scored: r.scored })
+        .collect();
     parts.sort_by_key(|p| order.get(p.part.as_str()).copied().unwrap_or(usize::MAX));
     Ok(parts)
 }
@@ -306,8 +352,10 @@ fn with_rest(mut exclusions: Vec<Exclusion>, before: u64, here: u64, step: &str)
     let failed: u64 = exclusions.iter().map(|e| e.cases).sum();
     let rest = before.saturating_sub(failed + here);
     if rest > 0 {
-        let reason = Reason { reason: "not asked for by the step’s query".to_owned(), cases: rest };
-        exclusions.insert(0, Exclusion { place: step.to_owned(), cases: rest, reasons: vec![reason] });
+        let reason =
+            Reason { reason: "not asked for by the step’s query".to_owned(), cases: rest };
+        exclusions
+            .insert(0, Exclusion { place: step.to_owned(), cases: rest, reasons: vec![reason] });
     }
     exclusions
 }

@@ -48,7 +48,10 @@ struct Run {
 async fn lineage(source: &Source<'_>) -> Result<LineageFacts> {
     let mut facts = source.job.lineage.clone();
     if source.has("runs").await {
-        let sql = format!("SELECT command, started_at FROM runs WHERE run_id = {}", literal(&facts.run_id));
+        let sql = format!(
+            "SELECT command, started_at FROM runs WHERE run_id = {}",
+            literal(&facts.run_id)
+        );
         if let Some(run) = source.rows::<Run>(&sql).await?.pop() {
             facts.command = facts.command.or(run.command);
             facts.started_at = facts.started_at.or(run.started_at);

@@ -1,12 +1,11 @@
 //! Reads the few images that the page shows. What cannot be read is told in place of the picture.
 
-use std::path::Path;
-
 use crate::error::Result;
 use crate::formats::{files, nifti};
 use crate::report::blocking;
 use crate::report::data::Picture;
 use crate::report::montage;
+use crate::report::reasons::without_folder;
 use crate::volume::Image;
 
 /// An image file and the volume of it.
@@ -62,10 +61,6 @@ fn draw(case: &CaseFiles) -> Result<Vec<Picture>> {
 
 /// A reason without the folders of the machine: a report goes to readers who have no use for them.
 fn told(reason: &str) -> String {
-    let without_folder = |word: &str| match Path::new(word).file_name() {
-        Some(name) if word.starts_with('/') => name.to_string_lossy().into_owned(),
-        _ => word.to_owned(),
-    };
     reason.split(' ').map(without_folder).collect::<Vec<_>>().join(" ")
 }
 

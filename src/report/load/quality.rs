@@ -63,7 +63,8 @@ pub async fn load(source: &Source<'_>) -> Result<Quality> {
     let rows: Vec<Measured> = source.rows(&sql).await?;
     let snr = by_centre(&rows, |row| row.snr);
     let noise = by_centre(&rows, |row| row.noise_sigma);
-    let mut candidates: Vec<Candidate> = rows.iter().filter_map(|row| candidate(row, &snr, &noise)).collect();
+    let mut candidates: Vec<Candidate> =
+        rows.iter().filter_map(|row| candidate(row, &snr, &noise)).collect();
     candidates.extend(refused(source, &rows).await?);
     candidates.sort_by(Candidate::order);
     let more_outliers = candidates.len().saturating_sub(SHOWN) as u64;
@@ -78,7 +79,10 @@ pub async fn load(source: &Source<'_>) -> Result<Quality> {
         metrics: [("SNR", snr), ("Noise SD (intensity)", noise)]
             .into_iter()
             .filter(|(_, centres)| !centres.is_empty())
-            .map(|(label, centres)| CentreMetric { label: label.to_owned(), centres: centres.into_iter().collect() })
+            .map(|(label, centres)| CentreMetric {
+                label: label.to_owned(),
+                centres: centres.into_iter().collect(),
+            })
             .collect(),
         outliers: with_pictures(source, candidates).await?,
         more_outliers,
@@ -112,11 +116,18 @@ fn candidate(
 ) -> Option<Candidate> {
     let mut reasons = row.reasons.clone();
     let mut distance = 0.0_f64;
-    for (name, value, centres, sign) in [("SNR", row.snr, snr, -1.0), ("noise SD", row.noise_sigma, noise, 1.0)] {
-        let Some((value, group)) = value.zip(centres.get(&named(row.centre.as_ref()))) else { continue };
+    for (name, value, centres, sign) in
+        [("SNR", row.snr, snr, -1.0), ("noise SD", row.noise_sigma, noise, 1.0)]
+    {
+        let Some((value, group)) = value.zip(centres.get(&named(row.centre.as_ref()))) else {
+            continue;
+        };
         let far = robust_z(value, group).map(|z| z * sign).filter(|z| *z > UNUSUAL);
         if let (Some(z), Some(median)) = (far, quantile(group, 0.5)) {
-            reasons.push(format!("{name} {value:.1}, median of the centre {median:.1} (robust z {:.1})", z * sign));
+            reasons.push(format!(
+                "{name} {value:.1}, median of the centre {median:.1} (robust z {:.1})",
+                z * sign
+            ));
             distance = distance.max(z);
         }
     }
@@ -126,7 +137,13 @@ fn candidate(
         _ if distance > 0.0 => "unusual",
         _ => return None,
     };
-    Some(Candidate { case_id: row.case_id.clone(), centre: row.centre.clone(), verdict, reasons, distance })
+    Some(Candidate {
+        case_id: row.case_id.clone(),
+        centre: row.centre.clone(),
+        verdict,
+        reasons,
+        distance,
+    })
 }
 
 #[derive(Deserialize)]
@@ -170,13 +187,19 @@ async fn with_pictures(source: &Source<'_>, candidates: Vec<Candidate>) -> Resul
         return Ok(Vec::new());
     }
     let ids: Vec<&str> = candidates.iter().map(|c| c.case_id.as_str()).collect();
-    let sql = format!("SELECT case_id, image_uri, image_volume FROM cases WHERE case_id IN ({})", literals(&ids));
+    let sql = format!(
+        "SELECT case_id, image_uri, image_volume FROM cases WHERE case_id IN ({})",
+        literals(&ids)
+    );
     let places: Vec<Place> = source.rows(&sql).await?;
     let mut outliers = Vec::with_capacity(candidates.len());
     for candidate in candidates {
         let place = places.iter().find(|p| p.case_id == candidate.case_id);
         let picture = match place {
-            Some(p) => pictures::thumbnail(ImageAt { uri: p.image_uri.clone(), volume: p.image_volume }).await,
+            Some(p) => {
+                pictures::thumbnail(ImageAt { uri: p.image_uri.clone(), volume: p.image_volume })
+                    .await
+            }
             None => Err("the case is not in the table cases".to_owned()),
         };
         outliers.push(Outlier {

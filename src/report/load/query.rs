@@ -1,8 +1,8 @@
 //! Queries of the report: rows into structs, and the pieces of SQL that several sections share.
 
+use datafusion::common::TableReference;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::SessionContext;
-use datafusion::common::TableReference;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 
@@ -42,7 +42,11 @@ impl<'a> Source<'a> {
     }
 
     /// Hands every row of a query to `take`, in order, without holding them all.
-    pub async fn each<T: DeserializeOwned>(&self, sql: &str, mut take: impl FnMut(T)) -> Result<()> {
+    pub async fn each<T: DeserializeOwned>(
+        &self,
+        sql: &str,
+        mut take: impl FnMut(T),
+    ) -> Result<()> {
         let frame = self.ctx.sql(sql).await.map_err(|e| failed(&e, sql))?;
         let mut batches = frame.execute_stream().await.map_err(|e| failed(&e, sql))?;
         while let Some(batch) = batches.next().await {
@@ -63,7 +67,11 @@ impl<'a> Source<'a> {
 
     /// `AND step IN (…)` for the steps of the pipeline; nothing where they are not given.
     pub fn of_the_pipeline(&self) -> String {
-        if self.job.steps.is_empty() { String::new() } else { format!("\n  AND step IN ({})", literals(&self.job.steps)) }
+        if self.job.steps.is_empty() {
+            String::new()
+        } else {
+            format!("\n  AND step IN ({})", literals(&self.job.steps))
+        }
     }
 
     /// A query for the ids of the cases that a step holds: from its view, or from what it wrote.
@@ -71,7 +79,8 @@ impl<'a> Source<'a> {
         if self.has_view(step).await {
             return format!("SELECT case_id FROM {}", identifier(step));
         }
-        let of = |table: &str| format!("SELECT case_id FROM {table} WHERE step = {}", literal(step));
+        let of =
+            |table: &str| format!("SELECT case_id FROM {table} WHERE step = {}", literal(step));
         format!("{} AND case_id IS NOT NULL UNION {}", of("artifacts"), of("scores"))
     }
 }
@@ -79,7 +88,9 @@ impl<'a> Source<'a> {
 fn failed(error: &DataFusionError, sql: &str) -> Error {
     let reason = format!("a query of the report failed: {error}\n{sql}");
     match error.find_root() {
-        DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) | DataFusionError::External(_) => {
+        DataFusionError::IoError(_)
+        | DataFusionError::ObjectStore(_)
+        | DataFusionError::External(_) => {
             Error::io(reason).hint("check that the catalog can be read, then run the report again")
         }
         DataFusionError::ResourcesExhausted(_) => {

@@ -46,7 +46,8 @@ pub async fn load(source: &Source<'_>) -> Result<Option<Scores>> {
     let sql = format!("SELECT {}\nFROM (\n{scored}\n) s", aggregates());
     let row = source.rows::<Map<String, Value>>(&sql).await?.pop().unwrap_or_default();
     let overall = group("all cases".to_owned(), &row);
-    let policy_sql = format!("SELECT DISTINCT empty_policy FROM (\n{scored}\n) ORDER BY empty_policy");
+    let policy_sql =
+        format!("SELECT DISTINCT empty_policy FROM (\n{scored}\n) ORDER BY empty_policy");
     let policies: Vec<Policy> = source.rows(&policy_sql).await?;
     let cases_sql = format!(
         "SELECT case_id, dice, volume_truth_ml, volume_predicted_ml\nFROM (\n{scored}\n)\nORDER BY case_id"
@@ -57,13 +58,17 @@ pub async fn load(source: &Source<'_>) -> Result<Option<Scores>> {
     for name in &source.job.strata {
         strata.push(match Variable::find(name, &columns) {
             Ok(variable) => stratum(source, name, &variable, &scored).await?,
-            Err(reason) => {
-                Stratum { variable: name.clone(), label: name.clone(), groups: Err(reason), sql: String::new() }
-            }
+            Err(reason) => Stratum {
+                variable: name.clone(),
+                label: name.clone(),
+                groups: Err(reason),
+                sql: String::new(),
+            },
         });
     }
     let examples = examples(source, &cases).await?;
-    let policies: Vec<String> = policies.into_iter().map(|p| p.empty_policy).filter(|p| !p.is_empty()).collect();
+    let policies: Vec<String> =
+        policies.into_iter().map(|p| p.empty_policy).filter(|p| !p.is_empty()).collect();
     let empty_policy = (!policies.is_empty()).then(|| policies.join("; "));
     Ok(Some(Scores { step, overall, strata, cases, empty_policy, examples, sql, cases_sql }))
 }
@@ -89,23 +94,48 @@ fn aggregates() -> String {
 fn group(label: String, row: &Map<String, Value>) -> Group {
     let spread = |measure: &str| {
         let number = |what: &str| row.get(&format!("{measure}_{what}")).and_then(Value::as_f64);
-        Spread::new(number("n").unwrap_or(0.0) as u64, number("mean"), number("sd"), number("median"))
+        Spread::new(
+            number("n").unwrap_or(0.0) as u64,
+            number("mean"),
+            number("sd"),
+            number("median"),
+        )
     };
-    let [dice, sensitivity, precision, lesion_f1, hd95_mm, absolute_volume_difference_ml] = MEASURES.map(spread);
+    let [dice, sensitivity, precision, lesion_f1, hd95_mm, absolute_volume_difference_ml] =
+        MEASURES.map(spread);
     let n = row.get("n").and_then(Value::as_u64).unwrap_or(0);
-    Group { label, n, dice, sensitivity, precision, lesion_f1, hd95_mm, absolute_volume_difference_ml }
+    Group {
+        label,
+        n,
+        dice,
+        sensitivity,
+        precision,
+        lesion_f1,
+        hd95_mm,
+        absolute_volume_difference_ml,
+    }
 }
 
-async fn stratum(source: &Source<'_>, name: &str, variable: &Variable, scored: &str) -> Result<Stratum> {
+async fn stratum(
+    source: &Source<'_>,
+    name: &str,
+    variable: &Variable,
+    scored: &str,
+) -> Result<Stratum> {
     let sql = format!(
         "SELECT \"group\", min(low) AS low, max(low) AS high, {}\nFROM (\n  SELECT s.*, {} AS \"group\", {} AS low\n  FROM (\n{scored}\n) s\n  \
          LEFT JOIN cases c ON c.case_id = s.case_id\n) s\nGROUP BY \"group\" ORDER BY \"group\"",
         aggregates(),
         variable.group_sql(),
-        if matches!(variable.groups, Groups::Quantiles(_)) { variable.value.as_str() } else { "CAST(NULL AS DOUBLE)" },
+        if matches!(variable.groups, Groups::Quantiles(_)) {
+            variable.value.as_str()
+        } else {
+            "CAST(NULL AS DOUBLE)"
+        },
     );
     let rows: Vec<Map<String, Value>> = source.rows(&sql).await?;
-    let key = |row: &Map<String, Value>| row.get("group").and_then(Value::as_str).map(str::to_owned);
+    let key =
+        |row: &Map<String, Value>| row.get("group").and_then(Value::as_str).map(str::to_owned);
     let mut found: Vec<(String, Group)> = Vec::new();
     let mut unknown = None;
     for row in &rows {
@@ -137,14 +167,17 @@ fn named(variable: &Variable, key: &str, row: &Map<String, Value>) -> String {
     let number = |name: &str| row.get(name).and_then(Value::as_f64);
     match (&variable.groups, number("low"), number("high")) {
         (Groups::Quantiles(_), Some(low), Some(high)) => Variable::quantile_label(key, low, high),
-        _ => key.to_owned(),
+        _ => key.replace('_', " "),
     }
 }
 
 /// Ranks and indices of the cases to show, best first; each case once.
 fn chosen(cases: &[ScoredCase]) -> Vec<(&'static str, usize)> {
-    let mut order: Vec<(f64, usize)> =
-        cases.iter().enumerate().filter_map(|(i, c)| Some((c.dice.filter(|d| d.is_finite())?, i))).collect();
+    let mut order: Vec<(f64, usize)> = cases
+        .iter()
+        .enumerate()
+        .filter_map(|(i, c)| Some((c.dice.filter(|d| d.is_finite())?, i)))
+        .collect();
     order.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     match order.len() {
         0 => Vec::new(),
@@ -176,7 +209,9 @@ async fn examples(source: &Source<'_>, cases: &[ScoredCase]) -> Result<Vec<Examp
     }
     let ids: Vec<&str> = chosen.iter().map(|(_, i)| cases[*i].case_id.as_str()).collect();
     let ids = literals(&ids);
-    let sql = format!("SELECT case_id, image_uri, image_volume, truth_uri FROM cases WHERE case_id IN ({ids})");
+    let sql = format!(
+        "SELECT case_id, image_uri, image_volume, truth_uri FROM cases WHERE case_id IN ({ids})"
+    );
     let files: Vec<Files> = source.rows(&sql).await?;
     let artifacts = artifacts(source, &ids).await?;
     let mut examples = Vec::with_capacity(chosen.len());
@@ -221,7 +256,8 @@ async fn artifacts(source: &Source<'_>, ids: &str) -> Result<Vec<Artifact>> {
 }
 
 fn case_files(case_id: &str, files: &[Files], artifacts: &[Artifact]) -> Result<CaseFiles, String> {
-    let file = files.iter().find(|f| f.case_id == case_id).ok_or("the case is not in the table cases")?;
+    let file =
+        files.iter().find(|f| f.case_id == case_id).ok_or("the case is not in the table cases")?;
     let artifact = |role: &str| artifacts.iter().find(|a| a.case_id == case_id && a.role == role);
     Ok(CaseFiles {
         prepared: artifact("image").map(|a| ImageAt { uri: a.uri.clone(), volume: 0 }),

@@ -76,7 +76,9 @@ impl Variable {
         match &self.groups {
             Groups::Cuts(low, high, _) => {
                 let [below, between, above] = self.known().try_into().unwrap_or_default();
-                format!("CASE WHEN {value} < {low} THEN '{below}' WHEN {value} <= {high} THEN '{between}' WHEN {value} > {high} THEN '{above}' END")
+                format!(
+                    "CASE WHEN {value} < {low} THEN '{below}' WHEN {value} <= {high} THEN '{between}' WHEN {value} > {high} THEN '{above}' END"
+                )
             }
             Groups::Quantiles(n) => format!(
                 "CASE WHEN {value} IS NOT NULL THEN CAST(ntile({n}) OVER (PARTITION BY {value} IS NULL ORDER BY {value}, s.case_id) AS VARCHAR) END"
@@ -90,7 +92,11 @@ impl Variable {
     pub fn known(&self) -> Vec<String> {
         match &self.groups {
             Groups::Cuts(low, high, unit) => {
-                vec![format!("< {low} {unit}"), format!("{low}–{high} {unit}"), format!("> {high} {unit}")]
+                vec![
+                    format!("< {low} {unit}"),
+                    format!("{low}–{high} {unit}"),
+                    format!("> {high} {unit}"),
+                ]
             }
             Groups::YesNo => vec!["no".to_owned(), "yes".to_owned()],
             Groups::Quantiles(n) => (1..=*n).map(|i| i.to_string()).collect(),
@@ -101,7 +107,7 @@ impl Variable {
     /// Where a group stands among the others.
     pub fn rank(&self, group: &str) -> usize {
         let place = match &self.groups {
-            Groups::Words(first) => first.iter().position(|w| w.eq_ignore_ascii_case(group)),
+            Groups::Words(first) => first.iter().position(|word| letters(word) == letters(group)),
             _ => self.known().iter().position(|w| w == group),
         };
         place.unwrap_or(usize::MAX)
@@ -117,6 +123,11 @@ impl Variable {
         let digits = |v: f64| if v.abs() < 10.0 { format!("{v:.2}") } else { format!("{v:.0}") };
         format!("{group}: {} to {}", digits(low), digits(high))
     }
+}
+
+/// A word without case, spaces and signs: registries write `corona_radiata` and `Corona radiata`.
+fn letters(word: &str) -> String {
+    word.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
 fn label(name: &str) -> &str {
@@ -155,7 +166,19 @@ mod tests {
 
     #[test]
     fn a_column_that_is_not_there_is_told() {
-        assert_eq!(Variable::find("shoe_size", &[]), Err("the table cases has no column shoe_size".to_owned()));
+        assert_eq!(
+            Variable::find("shoe_size", &[]),
+            Err("the table cases has no column shoe_size".to_owned())
+        );
+    }
+
+    #[test]
+    fn locations_stand_in_the_order_of_the_study() {
+        let columns = [("location".to_owned(), DataType::Utf8)];
+        let location = Variable::find("location", &columns).unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(location.rank("Basal_ganglia_internal_capsule"), 2);
+        assert_eq!(location.rank("pons"), 5);
+        assert_eq!(location.rank("elsewhere"), usize::MAX);
     }
 
     #[test]

@@ -22,9 +22,9 @@ const COARSE: f64 = 2.0;
 const MIN_VOXELS: usize = 4;
 /// Filters stop doubling here.
 const MAX_FILTERS: i64 = 320;
-/// First bias of the logit: the network starts by taking 2 % of the voxels for lesion, not half of them, and does not spend
+/// First bias of the logit: the network starts by taking 0.1 % of the voxels for lesion, not half of them, and does not spend
 /// its first epochs on unlearning that (Lin et al. 2017, arXiv:1708.02002, section 4.1).
-const PRIOR_LOGIT: f64 = -4.0;
+const PRIOR_LOGIT: f64 = -7.0;
 const MOMENTUM: f64 = 0.1;
 const EPSILON: f64 = 1e-5;
 
