@@ -1,11 +1,7 @@
 //! What the engine itself costs a case: admission, scheduling, outcome, commit, with a stage that only records a row; and how fast
 //! samples come out of a shard.
 
-#![expect(
-    clippy::expect_used,
-    missing_docs,
-    reason = "a bench may panic; criterion's macros make undocumented items"
-)]
+#![expect(clippy::expect_used, reason = "a bench may panic")]
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -126,8 +126,8 @@ pub fn apply(args: &ApplyArgs) -> Result<ExitCode> {
         args.input.display(),
         read.as_secs_f64() * 1e3,
         args.stage,
-        (ran - read).as_secs_f64() * 1e3,
-        (wrote - ran).as_secs_f64() * 1e3,
+        (ran.as_secs_f64() - read.as_secs_f64()) * 1e3,
+        (wrote.as_secs_f64() - ran.as_secs_f64()) * 1e3,
         if case.notes.is_empty() {
             String::new()
         } else {

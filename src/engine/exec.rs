@@ -162,7 +162,7 @@ fn fail(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionErro
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::expect_used, clippy::panic, reason = "a test may panic")]
+    #![expect(clippy::expect_used, reason = "a test may panic")]
 
     use std::sync::Mutex;
     use std::time::{Duration, Instant};

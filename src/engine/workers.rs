@@ -67,10 +67,10 @@ mod tests {
     fn a_stuck_thread_does_not_stop_the_pool() -> Result<()> {
         let workers = Workers::new(1)?;
         let (release, stuck) = mpsc::channel::<()>();
-        workers.spawn(move || drop(stuck.recv()));
+        workers.spawn(move || assert!(stuck.recv().is_err()));
         workers.renew()?;
         let (done, ended) = mpsc::channel();
-        workers.spawn(move || drop(done.send(())));
+        workers.spawn(move || assert!(done.send(()).is_ok()));
         assert!(ended.recv_timeout(Duration::from_secs(20)).is_ok());
         drop(release);
         Ok(())

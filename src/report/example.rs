@@ -4,7 +4,11 @@ use std::sync::LazyLock;
 
 use ndarray::Array3;
 
-use super::data::*;
+use super::data::{
+    CentreMetric, CurvePoint, Example, Exclusion, FailedCase, Failures, Flow, Group, LineageFacts,
+    Outlier, Part, Quality, Reason, ReportData, ScoredCase, Scores, Spread, StageCount, Station,
+    Stratum, Training,
+};
 use super::montage::{montage, thumbnail};
 use crate::volume::{Affine, Image, Mask};
 

@@ -43,13 +43,13 @@ pub fn page(data: &ReportData) -> String {
                     (section(0, &html! { (flow_section(data)) }))
                     (section(1, &html! { (failures_section(data)) }))
                     (section(2, &html! { (quality_section(&data.quality)) }))
-                    (section(3, &match &data.training {
-                        Some(training) => training_section(training),
-                        None => html! { p.faint { "This pipeline trained no model." } },
+                    (section(3, &html! {
+                        @if let Some(training) = &data.training { (training_section(training)) }
+                        @else { p.faint { "This pipeline trained no model." } }
                     }))
-                    (section(4, &match &data.scores {
-                        Some(scores) => scores_section(scores),
-                        None => html! { p.faint { "This pipeline scored no predictions." } },
+                    (section(4, &html! {
+                        @if let Some(scores) = &data.scores { (scores_section(scores)) }
+                        @else { p.faint { "This pipeline scored no predictions." } }
                     }))
                     (section(5, &examples_section(data.scores.as_ref())))
                 }

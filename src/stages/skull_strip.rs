@@ -128,7 +128,8 @@ mod tests {
         assert!(2.0 * both as f64 / sum as f64 > 0.8, "Dice {}", 2.0 * both as f64 / sum as f64);
         for ((v, m), before) in case.image()?.voxels().iter().zip(mask.voxels()).zip(image.voxels())
         {
-            assert!(*v == if *m == 1 { *before } else { 0.0 });
+            let expected = if *m == 1 { *before } else { 0.0 };
+            assert_eq!(v.to_bits(), expected.to_bits());
         }
         Ok(())
     }

@@ -199,7 +199,7 @@ mod tests {
     fn weights_are_a_gaussian() {
         let weights = gaussian(16);
         for (i, expected) in
-            [(0, 0.000_883_83), (4, 0.216_265_17), (7, 0.969_233_23), (15, 0.000_883_83)]
+            [(0, 0.000_883_83), (4, 0.216_265_17), (7, 0.969_233_2), (15, 0.000_883_83)]
         {
             assert!((weights[i] - expected).abs() < 1e-6, "{i}: {}", weights[i]);
         }

@@ -1,5 +1,10 @@
 //! Tests of the whole program, in one binary: what the invariants promise, seen from outside.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test may panic"
+)]
 
 mod bad_input;
 mod commands;

@@ -125,7 +125,7 @@ fn both_sides_count_their_waits() -> Result<()> {
     let feed =
         Feed::open(FeedOptions { batch: 1, depth: 1, ..options(shards(folder.path(), 8)?) })?;
     let mut epoch = feed.epoch(0)?;
-    while let Some(batch) = epoch.next() {
+    for batch in epoch.by_ref() {
         drop(batch?);
         std::thread::sleep(Duration::from_millis(4));
     }

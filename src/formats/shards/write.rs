@@ -33,7 +33,7 @@ pub fn write(
 /// Writes a shard with intensities of the given precision.
 ///
 /// # Errors
-/// Those of [`write`].
+/// Those of [`write()`].
 pub fn write_as(
     path: &Path,
     samples: &[Sample],

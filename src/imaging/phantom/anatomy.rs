@@ -3,7 +3,7 @@
 //! The atlas frame is RAS+ with its origin at the anterior commissure and the extents of the MNI152 template (brain
 //! x ±69, y −106…71, z −62…78), so that lesion masks stored in that space can be planted as they are. A subject is
 //! the atlas seen through a pose (rotation, size, shift), a quadratic warp (asymmetry of the hemispheres) and its
-//! own folds, ventricles and atrophy. Every structure is a closed-form depth (see [`super::shapes`]), painted from
+//! own folds, ventricles and atrophy. Every structure is a closed-form depth (see `shapes`), painted from
 //! the outside inwards: scalp, skull, fluid, brain, ventricles, nuclei.
 
 use rand_chacha::ChaCha8Rng;

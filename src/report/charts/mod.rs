@@ -115,9 +115,10 @@ impl Scale {
 
     /// The smallest and the largest value on the axis.
     pub fn ends(&self) -> (f64, f64) {
-        match self.logarithmic {
-            true => (10_f64.powf(self.domain.0), 10_f64.powf(self.domain.1)),
-            false => self.domain,
+        if self.logarithmic {
+            (10_f64.powf(self.domain.0), 10_f64.powf(self.domain.1))
+        } else {
+            self.domain
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Failures, and the flow of cases around them.
 //!
-//! A failure counts while it stands: it is the newest of its case in its step, and either of this run or of a case
-//! that the step still does not hold. A case that fails in several steps is lost once, at the first.
+//! A failure counts while it stands: it is the newest of its case in its step, and the step does not hold the case. A
+//! case that fails in several steps is lost once, at the first.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -54,19 +54,22 @@ pub async fn load(source: &Source<'_>) -> Result<(Flow, Failures)> {
             .await?;
         failures.cases = cases.len() as u64;
     }
-    let flow = flow(source, &failures.sql, &lost).await?;
+    let flow = flow(source, &lost).await?;
     Ok((flow, failures))
 }
 
-async fn failures_sql(source: &Source<'_>) -> String {
+/// The failures that stand, in the order of the pipeline.
+pub async fn failures_sql(source: &Source<'_>) -> String {
     let job = source.job;
     let mut held = Vec::new();
     for step in &job.steps {
-        let cases = source.cases_of(step).await;
-        held.push(format!("SELECT {} AS step, case_id FROM ({cases})", literal(step)));
+        if let Some(cases) = source.cases_of(step).await {
+            held.push(format!("SELECT {} AS step, case_id FROM ({cases})", literal(step)));
+        }
     }
+    // Without steps or tables to ask, every failure stands.
     let held = if held.is_empty() {
-        "SELECT step, case_id FROM artifacts WHERE case_id IS NOT NULL UNION SELECT step, case_id FROM scores".to_owned()
+        "SELECT step, case_id FROM failures WHERE false".to_owned()
     } else {
         held.join("\n  UNION ALL ")
     };
@@ -83,10 +86,8 @@ async fn failures_sql(source: &Source<'_>) -> String {
          FROM failures WHERE true{pipeline}\n), held AS (\n  SELECT DISTINCT step, case_id FROM (\n  {held})\n)\n\
          SELECT l.step, l.stage, l.case_id, l.fault, l.reason, l.hint, l.transient\n\
          FROM latest l LEFT JOIN held h ON h.step = l.step AND h.case_id = l.case_id\n\
-         WHERE l.age = 1 AND (h.case_id IS NULL OR l.run_id = {run})\n\
-         ORDER BY {order}, l.stage, l.case_id",
+         WHERE l.age = 1 AND h.case_id IS NULL\nORDER BY {order}, l.stage, l.case_id",
         pipeline = source.of_the_pipeline(),
-        run = literal(&job.lineage.run_id),
     )
 }
 
@@ -166,15 +167,14 @@ struct CaseAndPart {
     part: String,
 }
 
-/// The newest draw of every case of the split.
+/// The part, or parts, of every case of the split: from its view, or the newest draw.
 async fn drawn_sql(source: &Source<'_>, split: &str) -> String {
-    let held = match source.has_view(split).await {
-        true => format!(" AND case_id IN (SELECT case_id FROM {})", identifier(split)),
-        false => String::new(),
-    };
+    if source.view_has(split, "part").await {
+        return format!("SELECT DISTINCT case_id, part FROM {}", identifier(split));
+    }
     format!(
         "SELECT case_id, part FROM (\n  SELECT case_id, part, rank() OVER (PARTITION BY case_id ORDER BY run_id DESC) AS age\n  \
-         FROM splits WHERE split = {}{held})\nWHERE age = 1",
+         FROM splits WHERE split = {})\nWHERE age = 1",
         literal(split)
     )
 }
@@ -200,13 +200,15 @@ struct Counted {
     scored: u64,
 }
 
-async fn flow(source: &Source<'_>, failures_sql: &str, lost: &Lost) -> Result<Flow> {
+async fn flow(source: &Source<'_>, lost: &Lost) -> Result<Flow> {
     let job = source.job;
     let mut queries = Vec::new();
-    let mut before = stations_of_ingest(source, failures_sql, lost, &mut queries).await?;
+    let mut before = stations_of_ingest(source, lost, &mut queries).await?;
     let mut left = before.last().map_or(0, |s| s.cases);
-    if let Some(step) = &job.prepared_step {
-        let sql = standing_sql(source, step, failures_sql).await;
+    if let Some(step) = &job.prepared_step
+        && let Some(held) = source.cases_of(step).await
+    {
+        let sql = format!("SELECT count(DISTINCT case_id) AS cases FROM ({held})");
         let cases = one(source, &sql).await?;
         let exclusions = with_rest(lost.at(Where::Preparation), left, cases, step);
         before.push(Station {
@@ -270,22 +272,15 @@ async fn flow(source: &Source<'_>, failures_sql: &str, lost: &Lost) -> Result<Fl
 /// `Found` and `Ingested`.
 async fn stations_of_ingest(
     source: &Source<'_>,
-    failures_sql: &str,
     lost: &Lost,
     queries: &mut Vec<String>,
 ) -> Result<Vec<Station>> {
     if !source.has("cases").await {
         return Ok(Vec::new());
     }
-    let sql = if failures_sql.is_empty() {
+    let sql =
         "SELECT source AS label, count(*) AS cases FROM cases GROUP BY source ORDER BY source"
-            .to_owned()
-    } else {
-        format!(
-            "SELECT c.source AS label, count(*) AS cases\nFROM cases c LEFT JOIN (\n{failures_sql}\n) f ON f.case_id = c.case_id AND f.stage = '{INGEST}'\n\
-             WHERE f.case_id IS NULL GROUP BY c.source ORDER BY c.source"
-        )
-    };
+            .to_owned();
     let sources: Vec<Counted> = source.rows(&sql).await?;
     queries.push(sql);
     let cases: u64 = sources.iter().map(|s| s.cases).sum();
@@ -297,19 +292,6 @@ async fn stations_of_ingest(
         Station { label: "Found".to_owned(), cases: cases + refused, ..Station::default() },
         Station { label: "Ingested".to_owned(), cases, detail: detail.collect(), exclusions },
     ])
-}
-
-/// Counts the cases that a step holds and that have not failed in it since.
-async fn standing_sql(source: &Source<'_>, step: &str, failures_sql: &str) -> String {
-    let held = source.cases_of(step).await;
-    if failures_sql.is_empty() {
-        return format!("SELECT count(DISTINCT case_id) AS cases FROM ({held})");
-    }
-    format!(
-        "SELECT count(DISTINCT h.case_id) AS cases\nFROM ({held}) h LEFT JOIN (\n{failures_sql}\n) f ON f.case_id = h.case_id AND f.step = {}\n\
-         WHERE f.case_id IS NULL",
-        literal(step)
-    )
 }
 
 async fn parts_sql(source: &Source<'_>, split: &str) -> String {

@@ -1,7 +1,7 @@
 //! Quality control by centre, and the cases that stand out.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 
@@ -159,19 +159,19 @@ async fn refused(source: &Source<'_>, rows: &[Measured]) -> Result<Vec<Candidate
         return Ok(Vec::new());
     }
     let sql = format!(
-        "SELECT f.case_id, min(c.centre) AS centre, max(f.reason) AS reason\nFROM failures f LEFT JOIN cases c ON c.case_id = f.case_id\n\
-         WHERE f.stage = '{QC}' AND f.run_id = {}\nGROUP BY f.case_id",
-        super::literal(&source.job.lineage.run_id)
+        "SELECT f.case_id, c.centre, f.reason\nFROM ({}\n) f LEFT JOIN cases c ON c.case_id = f.case_id\nWHERE f.stage = '{QC}' ORDER BY f.case_id",
+        super::flow::failures_sql(source).await
     );
     let refused: Vec<Refused> = source.rows(&sql).await?;
-    let is_new = |r: &Refused| rows.iter().all(|row| row.case_id != r.case_id);
-    let new = refused.into_iter().filter(is_new).map(|r| Candidate {
-        case_id: r.case_id,
-        centre: r.centre,
-        verdict: "fail",
-        reasons: vec![r.reason],
-        distance: 0.0,
-    });
+    let measured: HashSet<&str> = rows.iter().map(|row| row.case_id.as_str()).collect();
+    let new =
+        refused.into_iter().filter(|r| !measured.contains(r.case_id.as_str())).map(|r| Candidate {
+            case_id: r.case_id,
+            centre: r.centre,
+            verdict: "fail",
+            reasons: vec![r.reason],
+            distance: 0.0,
+        });
     Ok(new.collect())
 }
 

@@ -74,14 +74,28 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// A query for the ids of the cases that a step holds: from its view, or from what it wrote.
-    pub async fn cases_of(&self, step: &str) -> String {
+    /// Whether a step is a view with this column.
+    pub async fn view_has(&self, step: &str, column: &str) -> bool {
+        self.has_view(step).await && self.columns(step).await.iter().any(|(name, _)| name == column)
+    }
+
+    /// A query for the ids of the cases that a step holds: from its view, or from what it wrote; none where the session
+    /// knows neither.
+    pub async fn cases_of(&self, step: &str) -> Option<String> {
         if self.has_view(step).await {
-            return format!("SELECT case_id FROM {}", identifier(step));
+            let is_relation = self.view_has(step, "case_id").await;
+            return is_relation.then(|| format!("SELECT case_id FROM {}", identifier(step)));
         }
-        let of =
-            |table: &str| format!("SELECT case_id FROM {table} WHERE step = {}", literal(step));
-        format!("{} AND case_id IS NOT NULL UNION {}", of("artifacts"), of("scores"))
+        let mut written = Vec::new();
+        for table in ["artifacts", "scores"] {
+            if self.has(table).await {
+                let of = literal(step);
+                written.push(format!(
+                    "SELECT case_id FROM {table} WHERE step = {of} AND case_id IS NOT NULL"
+                ));
+            }
+        }
+        (!written.is_empty()).then(|| written.join(" UNION "))
     }
 }
 

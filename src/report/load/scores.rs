@@ -24,9 +24,13 @@ pub async fn scored_sql(source: &Source<'_>) -> String {
     let job = source.job;
     let step = job.scores_step.as_deref().unwrap_or_default();
     let mut held = String::new();
-    for view in [&job.scores_step, &job.predicted_step].into_iter().flatten() {
-        if held.is_empty() && source.has_view(view).await {
-            held = format!(" AND case_id IN (SELECT case_id FROM {})", identifier(view));
+    // The same fingerprint: the score of these very bytes and parameters. Its prediction has another one.
+    for (view, column) in [(&job.scores_step, "fingerprint"), (&job.predicted_step, "case_id")] {
+        if let Some(view) = view
+            && held.is_empty()
+            && source.view_has(view, column).await
+        {
+            held = format!(" AND {column} IN (SELECT {column} FROM {})", identifier(view));
         }
     }
     format!(
@@ -233,26 +237,33 @@ async fn examples(source: &Source<'_>, cases: &[ScoredCase]) -> Result<Vec<Examp
     Ok(examples)
 }
 
-/// The newest prediction and prepared image of every case.
+/// The prediction and the prepared image of every case.
 async fn artifacts(source: &Source<'_>, ids: &str) -> Result<Vec<Artifact>> {
-    if !source.has("artifacts").await {
-        return Ok(Vec::new());
+    let job = source.job;
+    let wanted = [
+        ("prediction", "prediction_uri", &job.predicted_step),
+        ("image", "image_uri", &job.prepared_step),
+    ];
+    let mut found: Vec<Artifact> = Vec::new();
+    for (role, column, step) in wanted {
+        let Some(step) = step else { continue };
+        let sql = if source.view_has(step, column).await {
+            format!(
+                "SELECT DISTINCT case_id, '{role}' AS role, {column} AS uri FROM {} WHERE case_id IN ({ids}) AND {column} IS NOT NULL",
+                identifier(step)
+            )
+        } else if source.has("artifacts").await {
+            format!(
+                "SELECT case_id, role, uri FROM (\n  SELECT *, row_number() OVER (PARTITION BY case_id ORDER BY created_at DESC, run_id DESC) AS age\n  \
+                 FROM artifacts WHERE case_id IN ({ids}) AND role = '{role}' AND step = {}\n) WHERE age = 1",
+                literal(step)
+            )
+        } else {
+            continue;
+        };
+        found.extend(source.rows::<Artifact>(&sql).await?);
     }
-    let of = |role: &str, step: &Option<String>| match step {
-        Some(step) => format!("(role = '{role}' AND step = {})", literal(step)),
-        None => format!("role = '{role}'"),
-    };
-    let image = if source.job.prepared_step.is_some() {
-        format!(" OR {}", of("image", &source.job.prepared_step))
-    } else {
-        String::new()
-    };
-    let sql = format!(
-        "SELECT case_id, role, uri FROM (\n  SELECT *, row_number() OVER (PARTITION BY case_id, role ORDER BY created_at DESC, run_id DESC) AS age\n  \
-         FROM artifacts WHERE case_id IN ({ids}) AND ({}{image})\n) WHERE age = 1",
-        of("prediction", &source.job.predicted_step)
-    );
-    source.rows(&sql).await
+    Ok(found)
 }
 
 fn case_files(case_id: &str, files: &[Files], artifacts: &[Artifact]) -> Result<CaseFiles, String> {

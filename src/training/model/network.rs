@@ -97,8 +97,8 @@ impl Network {
         }
         let padded = scaled.f_constant_pad_nd([0, missing[2], 0, missing[1], 0, missing[0]])?;
         let mut logits = self.net.forward(&padded, training)?;
-        for axis in 2..5 {
-            logits = logits.f_narrow(axis as i64, 0, size[axis])?;
+        for (axis, voxels) in size.iter().enumerate().skip(2) {
+            logits = logits.f_narrow(axis as i64, 0, *voxels)?;
         }
         Ok(logits)
     }

@@ -77,7 +77,8 @@ fn one_sample_is_learned_and_found_again() -> Result<()> {
         ..small()
     };
     let sample = sample(0, 1.0);
-    let trained = train(&job(folder.path(), &[sample.clone()], params)?, &|_| (), &|| false)?;
+    let trained =
+        train(&job(folder.path(), std::slice::from_ref(&sample), params)?, &|_| (), &|| false)?;
     let losses: Vec<f64> = trained.curve.iter().map(|e| e.train_loss).collect();
     assert!(losses[5] < 0.3 * losses[0], "{losses:?}");
     assert!(trained.best_val_dice > 0.95, "{:?}", trained.curve);
