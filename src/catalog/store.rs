@@ -54,7 +54,8 @@ impl Catalog {
         for table in Table::ALL.into_iter().rev() {
             if catalog.has(table) {
                 catalog.set_torn_commit_aside(table)?;
-            } else {
+            }
+            if !catalog.has(table) {
                 catalog.create(table).await?;
             }
         }
@@ -243,7 +244,8 @@ impl Catalog {
             // Another process made it meanwhile.
             Err(_) if self.has(table) => Ok(()),
             Err(error) => Err(failed(error)),
-            Ok(_) => super::write::sync(&[self.commit(table, 0), self.log(table), folder]),
+            // Synced by the first append: until then there is nothing to lose.
+            Ok(_) => Ok(()),
         }
     }
 
@@ -263,11 +265,9 @@ impl Catalog {
     fn set_torn_commit_aside(&self, table: Table) -> Result<()> {
         while let Some(torn) = self.torn_commit(table)? {
             if self.version(table)? == 0 {
-                let reason = format!("the first commit of the table '{table}' is torn");
-                return Err(Error::io(reason).hint(format!(
-                    "it held no rows; delete {} and run again",
-                    self.table_folder(table).display()
-                )));
+                // It was to make the table, which holds no rows yet.
+                return fs::remove_file(&torn)
+                    .map_err(|error| errors::file("remove", &torn, &error));
             }
             fs::rename(&torn, torn.with_extension("json.torn"))
                 .map_err(|error| errors::file("set aside", &torn, &error))?;

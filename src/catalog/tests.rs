@@ -167,10 +167,13 @@ async fn half_made_catalog_is_completed() {
         catalog.table_folder(Table::Models).join("_delta_log/00000000000000000000.json"),
     )
     .unwrap();
+    let torn = catalog.table_folder(Table::Quality).join("_delta_log/00000000000000000000.json");
+    fs::write(torn, "").unwrap();
     let error = Catalog::open(catalog.folder()).await.unwrap_err();
     assert!(error.reason().contains("has no table 'cases'"), "{error}");
     let catalog = Catalog::create_or_open(catalog.folder()).await.unwrap();
     catalog.upsert_cases(&[case("a", "s")]).await.unwrap();
+    catalog.append(&[QualityRow::default()]).await.unwrap();
 }
 
 #[tokio::test]

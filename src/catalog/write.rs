@@ -90,6 +90,10 @@ impl Catalog {
             ))
             .hint("use the version of Torcula that made the catalog, or a new catalog folder"));
         }
+        if tail.version() == 0 {
+            let (folder, log) = (self.table_folder(table), self.log(table));
+            sync_aside(vec![self.commit(table, 0), log, folder, self.folder().to_owned()]).await?;
+        }
         Ok(tail)
     }
 
@@ -185,7 +189,7 @@ pub(super) fn added_files(commit: &str) -> impl Iterator<Item = String> + '_ {
 }
 
 /// Waits until files, and entries of folders, are on the disk.
-pub(super) fn sync(paths: &[PathBuf]) -> Result<()> {
+fn sync(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         File::open(path)
             .and_then(|file| file.sync_all())

@@ -32,6 +32,18 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Adds the cases of another part of the same step.
+    pub fn absorb(&mut self, other: Self) {
+        self.done += other.done;
+        self.failed += other.failed;
+        self.stopped += other.stopped;
+        for (centre, (done, failed)) in other.centres {
+            let entry = self.centres.entry(centre).or_default();
+            entry.0 += done;
+            entry.1 += failed;
+        }
+    }
+
     fn add(&mut self, outcome: &Outcome) {
         let centre = outcome.centre.clone().unwrap_or_else(|| "unknown".to_owned());
         let entry = self.centres.entry(centre).or_default();

@@ -21,8 +21,8 @@ use crate::stages::ingest::{FileStat, Found, Ingest};
 use super::plan::StagePlan;
 use super::{Runner, StepReport, relations, stage_step};
 
-/// Cases handed to the engine at a time, as rows.
-const ROWS: usize = 1024;
+/// Cases handed to the engine at a time, so that the rows of a large registry are not in memory at once.
+const ROWS: usize = 512;
 
 /// Runs an ingest step.
 pub(super) async fn run(
@@ -57,10 +57,13 @@ pub(super) async fn run(
         }
     }
     runner.observer.begin(&step.name, todo.len() as u64, report.unchanged);
-    if !todo.is_empty() {
-        let counts = read(runner, &ctx, step, params, todo).await?;
-        report.count(counts);
+    let mut counts = journal::Counts::default();
+    while !todo.is_empty() && !runner.stop.is_set() {
+        let rest = todo.split_off(todo.len().min(ROWS));
+        let part = std::mem::replace(&mut todo, rest);
+        counts.absorb(read(runner, &ctx, step, params, part).await?);
     }
+    report.count(counts);
     let findings = quarantine(runner, &step.name, excluded, &failed).await?;
     report.failed += findings.0;
     report.known_failed += findings.1;
@@ -159,9 +162,9 @@ async fn read(
         model_id: None,
         held_bytes: 0,
     };
-    let batches: Vec<RecordBatch> = todo.chunks(ROWS).map(batch).collect::<Result<_>>()?;
+    let batch = batch(&todo)?;
     drop(todo);
-    let rows = ctx.read_batches(batches).map_err(relations::planning)?;
+    let rows = ctx.read_batch(batch).map_err(relations::planning)?;
     let (exec, _) = stage_step::operator(runner, &step.name, plan, rows).await?;
     let outcomes = exec.execute(0, ctx.task_ctx()).map_err(relations::planning)?;
     journal::drain(outcomes, &runner.catalog, Table::Cases, journal::Committed::new()).await
@@ -224,11 +227,13 @@ async fn doubles(runner: &Runner<'_>, step: &Step, params: &IngestParams) -> Res
         image_uri: String,
     }
     let ctx = runner.session(Some(&step.name)).await?;
+    let source = params.source.replace('\'', "''");
+    // Few columns are sorted; the wide ones are joined to the few rows that are left.
     let query = format!(
-        "SELECT case_id, first, files, image_uri FROM (SELECT case_id, files, image_uri, \
+        "SELECT c.case_id, d.first, c.files, c.image_uri FROM cases c JOIN (SELECT * FROM (SELECT case_id, \
          first_value(case_id) OVER (PARTITION BY image_blake3, image_volume ORDER BY case_id) AS first \
-         FROM cases WHERE source = '{}') WHERE case_id <> first ORDER BY case_id",
-        params.source.replace('\'', "''")
+         FROM cases WHERE source = '{source}') WHERE case_id <> first) d ON c.case_id = d.case_id \
+         ORDER BY c.case_id"
     );
     let rows: Vec<Row> = catalog::rows(&catalog::sql(&ctx, &query).await?)?;
     let mut records = Vec::new();
