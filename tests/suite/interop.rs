@@ -23,7 +23,10 @@ fn deltalake_finds_the_same_rows() {
     let script = "import sys, deltalake\n\
         for t in sys.argv[2:]:\n    \
             d = deltalake.DeltaTable(f'{sys.argv[1]}/{t}').to_pyarrow_table()\n    \
-            print(t, d.num_rows, *sorted({c for c in d.column('case_id').to_pylist() if c}))";
+            print(t, d.num_rows, *sorted({c for c in d.column('case_id').to_pylist() if c}))\n\
+        import os\n\
+        sys.stdout.flush()\n\
+        os._exit(0)";
     let tables = ["cases", "quality", "artifacts", "failures", "splits"];
     let mut args = vec![catalog.to_str().unwrap()];
     args.extend(tables);
