@@ -111,7 +111,7 @@ fn an_overfitting_split_is_one_part_that_stands_for_all() {
     assert_eq!((train.train_part.as_str(), train.val_part.as_str()), ("all", "all"));
     let part = Source::Step { name: "split".to_owned(), part: Some("all".to_owned()) };
     assert_eq!(pipeline.step("predicted").unwrap().from, part);
-    assert_ne!(pipeline.hash, good(&text, &[]).hash);
+    assert_ne!(pipeline.hash, good(&text, &[("overfit", "false")]).hash);
 }
 
 #[test]
