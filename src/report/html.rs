@@ -259,7 +259,7 @@ fn scores_section(scores: &Scores) -> Markup {
                 }
                 figure {
                     (scatter::draw("volumes", &volumes))
-                    figcaption { strong { "Predicted against manual volume." } " Dashed: equal volumes. "
+                    figcaption { strong { "Predicted against reference volume." } " Dashed: equal volumes. "
                         @if volumes.iter().any(|v| v.0.min(v.1) < scatter::FLOOR_ML) { "Volumes below " (scatter::FLOOR_ML) " mL are drawn there. " }
                         (agreement(&volumes))
                         @if volumes.len() > scatter::MOST_POINTS { " Every " (volumes.len().div_ceil(scatter::MOST_POINTS)) "th case is drawn." } }
@@ -305,7 +305,7 @@ fn examples_section(scores: Option<&Scores>) -> Markup {
     html! {
         @if examples.is_empty() { p.faint { "There is no scored case to show." } } @else {
             p.legend {
-                span.truth { "truth, drawn by hand" } span.prediction { "prediction" }
+                span.truth { "truth (reference mask)" } span.prediction { "prediction" }
                 span.faint { "Axial slices; anterior is up, the patient’s right on the left. The first picture is the slice with the largest lesion, its dotted frame the field of the close views, which run from foot to head." }
             }
             @for example in examples { (example_figure(example)) }

@@ -25,7 +25,7 @@ pub fn draw(id: &str, points: &[(f64, f64)]) -> Markup {
     let y = Scale::decades(domain, (frame.bottom, frame.top));
     let (start, end) = x.ends();
     let body = html! {
-        (x_axis(frame, &x, "manual volume (mL)"))
+        (x_axis(frame, &x, "reference volume (mL)"))
         (y_axis(frame, &y, "predicted volume (mL)"))
         line.identity x1=(px(x.place(start))) y1=(px(y.place(start))) x2=(px(x.place(end))) y2=(px(y.place(end))) {}
         @for (truth, predicted) in &drawn {
@@ -33,12 +33,12 @@ pub fn draw(id: &str, points: &[(f64, f64)]) -> Markup {
         }
     };
     let description = format!(
-        "{} cases; {} of them predicted smaller than drawn by hand, {} larger.",
+        "{} cases; {} of them predicted smaller than the reference, {} larger.",
         points.len(),
         points.iter().filter(|p| p.1 < p.0).count(),
         points.iter().filter(|p| p.1 > p.0).count()
     );
-    figure(id, (WIDTH, HEIGHT), "Predicted against manual lesion volume", &description, &body)
+    figure(id, (WIDTH, HEIGHT), "Predicted against reference lesion volume", &description, &body)
 }
 
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
