@@ -5,7 +5,8 @@
 //! given the measured one is E(u|v) = ifft(F̂·fft(xU)) / ifft(F̂·fft(U)) (Sled, Zijdenbos, Evans, IEEE TMI 17, 1998;
 //! Tustison et al., IEEE TMI 29, 2010). Two rules of Tustison's implementation matter for agreement: a voxel that
 //! sets a new maximum is no candidate for the minimum, and what lies outside the range counts in no bin and maps to
-//! the last bin's expectation.
+//! the last bin's expectation. Bin positions and the Gaussian are computed in single precision, as there: their rounding
+//! moves the field by some 1e-7, which is enough to end a level one iteration earlier or later.
 #![expect(clippy::inline_always, reason = "a call inside a vector loop would undo the loop")]
 
 use std::sync::Arc;
@@ -72,7 +73,7 @@ pub(super) struct Map {
 pub(super) struct Sharpener {
     bins: usize,
     noise: f64,
-    width: f64,
+    width: f32,
     /// Bits of a packed fraction.
     bits: u32,
     counters: Vec<u64>,
@@ -94,8 +95,8 @@ impl Sharpener {
         let scratch = forward.get_scratch_len().max(inverse.get_scratch_len());
         Self {
             bins,
-            noise,
-            width,
+            noise: f64::from(noise as f32),
+            width: width as f32,
             // Bins up to `bins` itself, and one bit more for a fraction rounded up to 1, share 32 bits.
             bits: (31 - (usize::BITS - bins.leading_zeros())).min(22),
             counters: vec![0; SETS * (bins + 1)],
@@ -147,11 +148,12 @@ impl Sharpener {
         let padded = self.real[0].len();
         let first = (padded - self.bins) / 2;
         // The Gaussian, wrapped around zero: its spectrum is real.
-        let width = self.width / f64::from(slope);
-        let scale = 2.0 * (std::f64::consts::LN_2 / std::f64::consts::PI).sqrt() / width;
-        let decay = 4.0 * std::f64::consts::LN_2 / (width * width);
+        let width = self.width / slope;
+        let scale = 2.0 * (std::f64::consts::LN_2 / std::f64::consts::PI).sqrt() / f64::from(width);
+        let decay = (4.0 * std::f64::consts::LN_2 / f64::from(width * width)) as f32;
         for n in 0..=padded / 2 {
-            let value = scale * (-((n * n) as f64) * decay).exp();
+            let power = f64::from(-((n * n) as f32) * decay).exp() as f32;
+            let value = f64::from(scale as f32 * power);
             self.real[0][n] = value;
             self.real[0][(padded - n) % padded] = value;
         }
@@ -168,7 +170,7 @@ impl Sharpener {
         let [u, xu] = &mut self.real;
         for (n, (u, xu)) in u.iter_mut().zip(xu).enumerate() {
             *u = u.max(0.0);
-            *xu = (f64::from(min) + (n as f64 - first as f64) * f64::from(slope)) * *u;
+            *xu = f64::from(min + (n as f32 - first as f32) * slope) * *u;
         }
         self.transform(0, 1)?;
         self.transform(1, 2)?;
