@@ -1,12 +1,13 @@
 # Every command sets up what it needs; nothing has to be exported. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check format bench clean
+.PHONY: help setup build demo test check format peers bench-peers bench clean
 
 DEMO ?= demo-data
 PYTHON := .venv/bin/python
+PEERS := .venv-peers/bin/python
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## check the tools this machine needs, fetch libtorch
 	@.ci/setup
@@ -33,15 +34,28 @@ check: setup $(PYTHON) ## format, lints, layers, licences, spelling, documentati
 format: ## format the code
 	@cargo fmt --all
 
+peers: setup $(PEERS) ## every kernel against the reference tools: do they agree?
+	@$(PEERS) benches/peers/run.py agree $(if $(TORCULA_REAL_DATA),--real $(TORCULA_REAL_DATA))
+
+bench-peers: setup $(PEERS) ## every kernel against the reference tools: CPU time; writes benches/peers/RESULTS.md
+	@cargo build --release --bin torcula
+	@$(PEERS) benches/peers/run.py speed
+
 bench: setup ## criterion benches: kernels, engine overhead, shards
 	@cargo bench --bench '*'
 
 clean: ## remove what was built and the demo's data
 	@cargo clean
-	@rm -rf .venv $(DEMO)
+	@rm -rf .venv .venv-peers $(DEMO)
 
 $(PYTHON): tests/requirements.txt
 	@python3 -m venv .venv
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/requirements.txt || \
 		{ echo "error: PyPI cannot be reached: the tests read our files with nibabel, pyarrow and deltalake"; exit 1; }
 	@touch $(PYTHON)
+
+$(PEERS): benches/peers/requirements.txt
+	@$$(command -v python3.13 || command -v python3.12 || command -v python3) -m venv .venv-peers
+	@$(PEERS) -m pip install --quiet --disable-pip-version-check --requirement benches/peers/requirements.txt || \
+		{ echo "error: PyPI cannot be reached, or has no SimpleITK, TorchIO and MONAI for this Python"; exit 1; }
+	@touch $(PEERS)

@@ -1,7 +1,6 @@
 //! Speed of the image kernels on a 256 × 256 × 25 head, one thread.
 //!
-//! `benches/peers/n4_reference.py speed` and `benches/peers/smoothing_reference.py speed` time the same operations of
-//! `SimpleITK` and `SciPy` on an image of the same size and mask.
+//! `benches/peers/run.py speed` times such operations beside those of `SimpleITK`, `SciPy` and others.
 #![expect(clippy::unwrap_used, reason = "a benchmark may panic")]
 
 use std::hint::black_box;

@@ -7,7 +7,7 @@
 //! | [`cli`] | the command line: thin commands |
 //! | [`run`] | runs a pipeline step by step, each doing only what is left |
 //! | [`report`] | tables, figures, HTML |
-//! | [`study`] | synthetic registries |
+//! | [`study`] | synthetic registries, statistics |
 //! | [`pipeline`] | the pipeline file: parse, resolve, check, plan |
 //! | [`stages`] | one verb on a case per file, and their registry |
 //! | [`engine`] | the `Stage` trait, the one DataFusion operator, budget, journal, training feed |

@@ -1,31 +1,28 @@
-"""NumPy, SciPy and SimpleITK beside the kernels of src/imaging: the literal numbers of their tests, and times.
+"""Masks against cc3d, SciPy, NumPy, MONAI and the definitions of the ISLES'22 evaluation: components, distances, scores.
 
-    python benches/peers/geometry.py numbers    every number quoted in the tests, in their order
-    python benches/peers/geometry.py times      the same work as `cargo bench --bench geometry`: CPU time, one thread
-
-Needs numpy, scipy and SimpleITK.
+`python geometry.py` prints the numbers stored in src/imaging/distance.rs, metrics.rs and resample.rs.
 """
-import sys
-import time
+import os
+import warnings
 
+import cc3d
+import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage as nd
 
-np.set_printoptions(precision=8, suppress=True, linewidth=110)
+from work import SIZES, agreement, cpu_ms, equal, scaled, speed as speed_row
+
+NAMES = {6: "six", 18: "eighteen", 26: "twenty_six"}
+LESIONS = "balls of 3 to 9 voxels, prediction 3 voxels aside"
 
 
-def score(a, b, spacing):
-    """Dice, sensitivity, precision, lesion F1, HD95, ASSD of two masks [z, y, x]; spacing in the same order."""
-    full = np.ones((3, 3, 3))
-    (la, na), (lb, nb) = nd.label(a, full), nd.label(b, full)
-    tp, fn = len(set(la[b & (la > 0)])), na - len(set(la[b & (la > 0)]))
-    fp = nb - len(set(lb[a & (lb > 0)]))
-    sa, sb = (m & ~nd.binary_erosion(m, border_value=0) for m in (a, b))
-    da, db = nd.distance_transform_edt(~sb, spacing)[sa], nd.distance_transform_edt(~sa, spacing)[sb]
-    both = (a & b).sum()
-    return np.array([2 * both / (a.sum() + b.sum()), both / a.sum(), both / b.sum(), 2 * tp / (2 * tp + fn + fp),
-                     max(np.percentile(da, 95), np.percentile(db, 95)), np.r_[da, db].mean()])
+def lesions(shape, shift):
+    """Balls of 3 to 9 voxels on a lattice, [z, y, x]; shape as (x, y, z)."""
+    z, y, x = np.mgrid[:shape[2], :shape[1], :shape[0]]
+    x = x + shift
+    d2 = sum((i % 44 - 22.0) ** 2 for i in (x, y, z))
+    return d2 <= (3.0 + (x // 44 + y // 44 + z // 44) % 7) ** 2
 
 
 def boxes(shape, *corners):
@@ -36,10 +33,178 @@ def boxes(shape, *corners):
     return m
 
 
+def with_scipy(a, b, spacing):
+    """Dice, sensitivity, precision, lesion F1, HD95, ASSD of two masks [z, y, x]; spacing in the same order."""
+    sa, sb = (m & ~nd.binary_erosion(m, border_value=0) for m in (a, b))
+    da, db = nd.distance_transform_edt(~sb, spacing)[sa], nd.distance_transform_edt(~sa, spacing)[sb]
+    both = (a & b).sum()
+    return {"dice": 2 * both / (a.sum() + b.sum()), "sensitivity": both / a.sum(), "precision": both / b.sum(),
+            "lesion_f1": isles(a, b, 1.0)["lesion_f1"],
+            "hd95_mm": max(np.percentile(da, 95), np.percentile(db, 95)), "assd_mm": np.r_[da, db].mean()}
+
+
+def isles(truth, predicted, voxel_ml):
+    """Lesion F1, count and volume difference by the definitions of the ISLES'22 evaluation, lesion by lesion with cc3d.
+
+    A lesion of the truth that shares a voxel with the prediction is found, the others are missed; one of the prediction
+    that shares none with the truth is false. Without any lesion the F1 is 1.
+    """
+    labels, n_truth = cc3d.connected_components(truth, connectivity=26, return_N=True)
+    found = sum(bool((lesion & predicted).any()) for _, lesion in cc3d.each(labels, binary=True, in_place=True))
+    labels, n_predicted = cc3d.connected_components(predicted, connectivity=26, return_N=True)
+    false = sum(not (lesion & truth).any() for _, lesion in cc3d.each(labels, binary=True, in_place=True))
+    counted = found + (n_truth - found + false) / 2
+    return {"lesion_f1": found / counted if counted else 1.0, "lesion_count_difference": abs(n_truth - n_predicted),
+            "absolute_volume_difference_ml": abs(int(truth.sum()) - int(predicted.sum())) * voxel_ml}
+
+
+def tensors(*masks):
+    import torch
+    return [torch.from_numpy(np.ascontiguousarray(m)).float()[None, None] for m in masks]
+
+
+def monai_overlap(truth, predicted):
+    from monai.metrics import compute_confusion_matrix_metric, compute_dice, get_confusion_matrix
+    y, p = tensors(truth, predicted)
+    matrix = get_confusion_matrix(p, y)
+    said = {name: float(compute_confusion_matrix_metric(name, matrix)) for name in ("sensitivity", "precision")}
+    return {"dice": float(compute_dice(p, y, ignore_empty=False)), **said}
+
+
+def monai_distances(truth, predicted, spacing):
+    from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+    y, p = tensors(truth, predicted)
+    return {"hd95_mm": float(compute_hausdorff_distance(p, y, include_background=True, percentile=95, spacing=list(spacing))),
+            "assd_mm": float(compute_average_surface_distance(p, y, include_background=True, symmetric=True,
+                                                              spacing=list(spacing)))}
+
+
+def pairs(work):
+    """(what, truth, prediction, spacing as x, y, z): made up, and lesions of real patients beside moved ones."""
+    rng = np.random.default_rng(5)
+    for name, (shape, spacing) in SIZES.items():
+        yield f"balls, {name}", lesions(shape, 0), lesions(shape, 3), spacing
+    noise = rng.random((2, 12, 31, 70)) < [[[[0.02]]], [[[0.05]]]]
+    yield "noise, 70×31×12", noise[0], noise[1], (0.9, 1.3, 4.0)
+    far = np.zeros((2, 20, 90, 90), bool)
+    far[0, 1:4, 2:30, 2:30] = far[1, 15:19, 50:88, 60:88] = True
+    yield "far apart, 90×90×20", far[0], far[1], (1.0, 1.2, 5.0)
+    folder = os.path.join(work.real, "lesions") if work.real else None
+    names = sorted(n for n in os.listdir(folder) if n.startswith("bwsrsub")) if folder and os.path.isdir(folder) else []
+    for name in names[:6]:
+        image = nib.load(os.path.join(folder, name))
+        mask = np.ascontiguousarray(np.asanyarray(image.dataobj).squeeze().T > 0)
+        yield name.split("_")[0], mask, np.roll(mask, (1, -2, 2), (0, 1, 2)), tuple(map(float, image.header.get_zooms()[:3]))
+
+
+def same_labels(a, b):
+    """Whether two label volumes are the same but for the order of the labels."""
+    both = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
+    return len(np.unique(a)) == len(np.unique(b)) == both.shape[1]
+
+
+def agree(work):
+    warnings.simplefilter("ignore")
+    rows = []
+    for what, truth, predicted, spacing in pairs(work):
+        rows += components(work, what, truth | predicted)
+        grid = scaled(*spacing)
+        mm = work.run("distance", affine=grid, mask=truth).images["out"]
+        apart = np.abs(mm - nd.distance_transform_edt(~truth, spacing[::-1])).max()
+        rows.append(agreement("distance transform", "SciPy", what, apart, 1e-4, "mm"))
+        rows += scores(work, what, truth, predicted, spacing)
+    rows += empty(work)
+    return rows
+
+
+def components(work, what, mask):
+    rows = []
+    for connectivity, rank in ((6, 1), (18, 2), (26, 3)):
+        ours = work.run("label", 0, {"connectivity": NAMES[connectivity]}, mask=mask).images["out"].astype("u4")
+        theirs = {"cc3d": cc3d.connected_components(mask, connectivity=connectivity),
+                  "SciPy": nd.label(mask, nd.generate_binary_structure(3, rank))[0]}
+        for rival, labels in theirs.items():
+            rows.append(equal(f"components {connectivity}", rival, what, (int(ours.max()), True),
+                              (int(labels.max()), same_labels(ours, labels))))
+    return rows
+
+
+def scores(work, what, truth, predicted, spacing):
+    ours = work.run("score", 0, affine=scaled(*spacing), mask=truth, predicted=predicted).numbers
+    voxel_ml = float(np.prod(np.asarray(spacing, "f4").astype("f8"))) / 1000
+    peers = {"MONAI": monai_overlap(truth, predicted) | monai_distances(truth, predicted, spacing[::-1]),
+             "SciPy": with_scipy(truth, predicted, spacing[::-1]),
+             "ISLES'22": isles(truth, predicted, voxel_ml)}
+    # MONAI computes shares in single precision.
+    limits = {"hd95_mm": (1e-4, "mm"), "assd_mm": (1e-4, "mm"), "absolute_volume_difference_ml": (1e-6, "mL")}
+    return [agreement(key, rival, what, abs(ours[key] - value), *limits.get(key, (1e-6, "")), ours[key], value)
+            for rival, found in peers.items() for key, value in found.items()]
+
+
+def empty(work):
+    """Where MONAI and ISLES'22 define a figure for empty masks, ours is the same; what has no value is null."""
+    some, none = boxes((9, 8, 7), ([1, 1, 1], [3, 3, 3])), boxes((9, 8, 7))
+    rows = []
+    for what, truth, predicted in (("both empty", none, none), ("truth empty", none, some), ("prediction empty", some, none)):
+        ours = work.run("score", mask=truth, predicted=predicted).numbers
+        theirs = isles(truth, predicted, 0.001)
+        rows += [equal(key, "ISLES'22", what, float(ours[key]), float(value)) for key, value in theirs.items()]
+        found = monai_overlap(truth, predicted)
+        if truth.any() or predicted.any():
+            rows.append(equal("dice", "MONAI", what, ours["dice"], found["dice"]))
+        for key in ("sensitivity", "precision"):
+            if truth.any() or predicted.any():
+                value = None if np.isnan(found[key]) else found[key]
+                rows.append(equal(key, "MONAI", what, ours[key], value))
+        rows.append(equal("hd95_mm, assd_mm", "definition", what, (ours["hd95_mm"], ours["assd_mm"]), (None, None)))
+    return rows
+
+
+def speed(work):
+    warnings.simplefilter("ignore")
+    rows = []
+    for name, (shape, spacing) in SIZES.items():
+        truth, predicted = lesions(shape, 0), lesions(shape, 3)
+        voxels, grid = truth.size, scaled(*spacing)
+        what = f"{name}, {LESIONS}"
+
+        def ours(kernel, **more):
+            return work.run(kernel, 5 * work.repeats, affine=grid, mask=truth, **more).cpu_ms
+
+        def numpy_overlap():
+            both, t, p = np.logical_and(truth, predicted).sum(), truth.sum(), predicted.sum()
+            return 2 * both / (t + p), both / t, both / p
+
+        voxel_ml = float(np.prod(spacing)) / 1000
+        overlap, hausdorff = ours("overlap", predicted=predicted), ours("hausdorff", predicted=predicted)
+        found = ours("lesions", predicted=predicted)
+        rows += [
+            speed_row("DSC, sensitivity, precision", "NumPy", what, overlap, cpu_ms(numpy_overlap), 10, bytes=2 * voxels),
+            speed_row("DSC, sensitivity, precision", "MONAI", what, overlap, cpu_ms(lambda: monai_overlap(truth, predicted), 3),
+                      bytes=2 * voxels),
+            speed_row("HD95", "MONAI", what, hausdorff, cpu_ms(lambda: monai_hd95(truth, predicted, spacing[::-1]), 3), 10,
+                      bytes=2 * voxels, note="ours gives the ASSD too"),
+            speed_row("lesion F1, counts, volumes", "cc3d, ISLES'22", what, found,
+                      cpu_ms(lambda: isles(truth, predicted, voxel_ml), 3), 20, bytes=2 * voxels),
+        ]
+        time = work.run("label", 5 * work.repeats, {"connectivity": "twenty_six"}, mask=truth).cpu_ms
+        rows.append(speed_row("components 26", "cc3d", what, time, cpu_ms(lambda: cc3d.connected_components(truth)),
+                              bytes=5 * voxels))
+        rows.append(speed_row("distance transform", "SciPy", what, ours("distance"),
+                              cpu_ms(lambda: nd.distance_transform_edt(~truth, spacing[::-1]), 3), bytes=9 * voxels))
+    return rows
+
+
+def monai_hd95(truth, predicted, spacing):
+    from monai.metrics import compute_hausdorff_distance
+    y, p = tensors(truth, predicted)
+    return float(compute_hausdorff_distance(p, y, include_background=True, percentile=95, spacing=list(spacing)))
+
+
 def ramp(shape):
     """A reproducible image [z, y, x] without symmetry; shape as (x, y, z)."""
     z, y, x = np.mgrid[:shape[2], :shape[1], :shape[0]]
-    return ((x * 7 + y * 13 + z * 29) % 31 + 0.5 * x - 0.25 * y * z).astype(np.float32)
+    return ((x * 7 + y * 13 + z * 29) % 31 + 0.5 * x - 0.25 * y * z).astype('f4')
 
 
 LPS = np.diag([-1.0, -1.0, 1.0])
@@ -77,17 +242,6 @@ def resample(array, source, target, shape, linear=True, fill=-1.0):
         sitk.Resample(to_sitk(array, source), reference, sitk.Transform(), method, fill))
 
 
-def numbers():
-    m = np.zeros((3, 4, 5), bool)
-    m[0, 0, 0] = m[2, 3, 2] = True
-    print('distance', nd.distance_transform_edt(~m, (4.0, 2.5, 1.5))[1, :, [0, 4]].T.tolist())
-    t = boxes((9, 8, 7), ([1, 1, 1], [4, 4, 3]), ([6, 6, 4], [9, 8, 7]), ([0, 6, 0], [1, 7, 1]))
-    p = boxes((9, 8, 7), ([2, 1, 1], [6, 3, 4]), ([7, 6, 5], [9, 8, 7]), ([5, 0, 6], [6, 1, 7]))
-    print('score', score(t, p, (4.0, 2.0, 1.5)))
-    resample_numbers()
-    augment_numbers()
-
-
 def resample_numbers():
     shape = (6, 5, 4)
     image = ramp(shape)
@@ -107,96 +261,15 @@ def resample_numbers():
     print('swapped axes', out[1, 2], out[2, 3], out.sum(dtype=np.float64), sep='\n')
 
 
-def bias_field(shape, order, coefficients):
-    """TorchIO's generate_bias_field (torchio 0.20), in NumPy; the field is [x, y, z] as there."""
-    half = np.array(shape) / 2
-    meshes = np.asarray(np.meshgrid(*[np.arange(-n, n) + 0.5 for n in half], indexing='ij'))
-    for mesh in meshes:
-        if mesh.max() > 0:
-            mesh /= mesh.max()
-    x, y, z = meshes
-    total, i = np.zeros(shape), 0
-    for a in range(order + 1):
-        for b in range(order + 1 - a):
-            for c in range(order + 1 - (a + b)):
-                total += coefficients[i] * x**a * y**b * z**c
-                i += 1
-    return np.exp(total)
+def numbers():
+    m = np.zeros((3, 4, 5), bool)
+    m[0, 0, 0] = m[2, 3, 2] = True
+    print("distance", nd.distance_transform_edt(~m, (4.0, 2.5, 1.5))[1, :, [0, 4]].T.tolist())
+    t = boxes((9, 8, 7), ([1, 1, 1], [4, 4, 3]), ([6, 6, 4], [9, 8, 7]), ([0, 6, 0], [1, 7, 1]))
+    p = boxes((9, 8, 7), ([2, 1, 1], [6, 3, 4]), ([7, 6, 5], [9, 8, 7]), ([5, 0, 6], [6, 1, 7]))
+    print("score", with_scipy(t, p, (4.0, 2.0, 1.5)))
+    resample_numbers()
 
 
-def affine_slices(image, spacing, degrees, scale, translation):
-    """Bilinear in-plane affine of one slice [y, x] by SimpleITK; spacing, scale and translation as (x, y)."""
-    slice_ = sitk.GetImageFromArray(image)
-    slice_.SetSpacing(spacing)
-    centre = [0.5 * (n - 1) * s for n, s in zip(slice_.GetSize(), spacing)]
-    scaling = sitk.ScaleTransform(2, scale)
-    scaling.SetCenter(centre)
-    turn = sitk.Euler2DTransform(centre, np.radians(degrees), translation)
-    pull = sitk.CompositeTransform([turn, scaling]).GetInverse()  # the last one of the list comes first
-    return sitk.GetArrayFromImage(sitk.Resample(slice_, slice_, pull, sitk.sitkLinear, -100.0))
-
-
-def augment_numbers():
-    image = ramp((6, 5, 4))
-    coefficients = 0.5 * (np.arange(20) * 37 % 21 - 10) / 10
-    field = bias_field((6, 5, 4), 3, coefficients).transpose(2, 1, 0)
-    print('bias field', (image * field)[1, 2])
-    print('affine slices', affine_slices(image[2], (2.0, 1.5), 12.0, (1.1, 0.9), (1.5, -0.8))[1], image.min())
-    print('efc', repr(efc(ramp((6, 5, 4)).astype(np.float64) + 1.0)))
-
-
-def efc(img):
-    """MRIQC's entropy focus criterion (mriqc.qc.anatomical.efc, 23.1) without a frame mask."""
-    n_vox = img.size
-    efc_max = 1.0 * n_vox * (1.0 / np.sqrt(n_vox)) * np.log(1.0 / np.sqrt(n_vox))
-    b_max = np.sqrt((img.astype(np.float64)**2).sum())
-    return float((1.0 / efc_max) * np.sum((img / b_max) * np.log((img + 1e-16) / b_max)))
-
-
-def best(work, repeats=5):
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times) * 1000
-
-
-def bench_image(shape):
-    """`image` of benches/geometry.rs, [z, y, x]; shape as (x, y, z)."""
-    z, y, x = np.mgrid[:shape[2], :shape[1], :shape[0]].astype(np.float64)
-    r2 = sum(((i - 0.5 * n) / (0.5 * n))**2 for i, n in zip((x, y, z), shape))
-    wave = np.sin(x * 0.7) * np.cos(y * 0.4) * np.sin(z * 0.9)
-    return np.where(r2 < 0.64, 500 + 100 * wave, 10 + 5 * wave).astype(np.float32)
-
-
-def bench_lesions(shape, shift):
-    """`lesions` of benches/geometry.rs."""
-    z, y, x = np.mgrid[:shape[2], :shape[1], :shape[0]]
-    x = x + shift
-    d2 = sum((i % 44 - 22.0)**2 for i in (x, y, z))
-    return d2 <= (3.0 + (x // 44 + y // 44 + z // 44) % 7)**2
-
-
-def times():
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    shape, spacing = (256, 256, 30), np.diag([0.9, 0.9, 5.0])
-    image = to_sitk(bench_image(shape), affine(spacing, [0, 0, 0]))
-    for name, turn in (('aligned', np.eye(3)), ('oblique', rotation(2, 11.459))):
-        target = to_sitk(np.zeros((24, 96, 96), np.float32),
-                         affine(turn @ np.diag([2.0, 2.0, 5.0]), [19.75, 19.75, 15.0]))
-        work = lambda: sitk.Resample(image, target, sitk.Transform(), sitk.sitkLinear, 0.0)
-        print(f'SimpleITK Resample, {name:8} {best(work):8.2f} ms')
-    a, b = bench_lesions((157, 189, 136), 0), bench_lesions((157, 189, 136), 3)
-    print(f'SciPy distance_transform_edt {best(lambda: nd.distance_transform_edt(~a), 3):8.2f} ms')
-    print(f'SciPy and NumPy score        {best(lambda: score(a, b, (1.0, 1.0, 1.0)), 3):8.2f} ms')
-    sample = bench_image((96, 96, 24))
-    field = lambda: sample * bias_field((96, 96, 24), 3, np.full(20, 0.1)).transpose(2, 1, 0)
-    print(f'NumPy (TorchIO) bias field   {best(field):8.2f} ms')
-    print(f'NumPy gamma                  {best(lambda: np.sign(sample) * np.abs(sample)**0.8):8.2f} ms')
-    turned = lambda: [affine_slices(s, (2.0, 2.0), 7.0, (1.05, 0.95), (0.0, 0.0)) for s in sample]
-    print(f'SimpleITK affine of slices   {best(turned):8.2f} ms')
-
-
-if __name__ == '__main__':
-    {'numbers': numbers, 'times': times}[sys.argv[1]]()
+if __name__ == "__main__":
+    numbers()

@@ -23,8 +23,9 @@ use super::schema::Table;
 use super::{Timestamp, errors};
 use crate::error::{Error, Result};
 
-/// Commits between two checkpoints of a log.
-pub(super) const CHECKPOINT_EVERY: i64 = 100;
+/// Commits between two checkpoints of a log. Opening a table decodes all commits since the last one at once, in some
+/// 1.5 MB each.
+pub(super) const CHECKPOINT_EVERY: i64 = 10;
 
 /// A catalog in a folder. Clones share one handle, which writes one commit a table at a time.
 #[derive(Debug, Clone)]

@@ -15,7 +15,7 @@ use deltalake_core::{DeltaTable, DeltaTableError};
 
 use super::errors;
 use super::schema::Table;
-use super::store::Catalog;
+use super::store::{CHECKPOINT_EVERY, Catalog};
 use super::write::added_files;
 use crate::error::Result;
 
@@ -25,7 +25,6 @@ const TARGET_BYTES: NonZeroU64 = NonZeroU64::new(32 << 20).unwrap();
 const SMALL_BYTES: i64 = 8 << 20;
 /// once there are this many.
 const MANY: usize = 16;
-const COMMITS_BETWEEN_CHECKPOINTS: i64 = 10;
 /// A row group is held in memory while it is written.
 const ROW_GROUP_ROWS: usize = 1 << 16;
 const BATCH_ROWS: usize = 1024;
@@ -41,7 +40,7 @@ impl Catalog {
     pub async fn compact(&self) -> Result<()> {
         for table in Table::ALL {
             self.put_files_together(table, MANY).await?;
-            if self.version(table)? - self.checkpointed(table) >= COMMITS_BETWEEN_CHECKPOINTS {
+            if self.version(table)? - self.checkpointed(table) >= CHECKPOINT_EVERY {
                 self.checkpoint(table).await?;
             }
             self.sweep(table, ORPHANED_AFTER)?;

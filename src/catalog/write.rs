@@ -69,7 +69,7 @@ impl Catalog {
         let version = self.commit_files(&mut tail, table, files).await?;
         *slot = Some(tail);
         if (version + 1) % CHECKPOINT_EVERY == 0 {
-            // The rows are committed; should this fail, the next hundredth commit tries again.
+            // The rows are committed; should this fail, the next tenth commit tries again.
             let _ = self.checkpoint(table).await;
         }
         Ok(())

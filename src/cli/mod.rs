@@ -1,6 +1,5 @@
 //! The command line: clap's definitions, and one thin file a command.
 
-mod allocator;
 mod apply;
 mod catalog;
 mod check;
@@ -67,7 +66,7 @@ enum Command {
 
 /// Runs the command line. `learner` is the training crate's, in the binary that links libtorch.
 pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
-    allocator::share_arenas();
+    crate::engine::memory::prepare();
     quiet_worker_panics();
     let cli = Cli::parse();
     let result = match cli.command {

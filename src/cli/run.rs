@@ -158,7 +158,12 @@ pub(super) fn exec_training() -> Error {
         ))
         .hint("build it beside torcula: `make build`");
     }
-    let error = std::process::Command::new(&binary).args(std::env::args_os().skip(1)).exec();
+    let mut command = std::process::Command::new(&binary);
+    if std::env::var_os("OMP_WAIT_POLICY").is_none() {
+        // libgomp reads it once, before `main`; set here, that program need not start itself again.
+        command.env("OMP_WAIT_POLICY", "passive");
+    }
+    let error = command.args(std::env::args_os().skip(1)).exec();
     Error::io(format!("{}: {error}", binary.display()))
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use serde_json::Value;
 
+use super::memory;
 use super::outcome::{Outcome, Status, from_batch};
 use crate::catalog::{Catalog, Table};
 use crate::error::{Error, Result};
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 /// Longest time that an ended case waits for its commit.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Largest number of rows that wait for a commit.
-const ROWS: usize = 250;
+const ROWS: usize = 500;
 
 /// Which rows are in the catalog already although their case is not marked as done: a commit was cut short between two tables.
 pub type Committed = HashSet<(Table, String, String)>;
@@ -101,6 +102,7 @@ impl Journal<'_> {
                 self.catalog.append_json(table, &rows).await?;
             }
         }
+        memory::trim();
         Ok(())
     }
 }

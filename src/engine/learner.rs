@@ -191,7 +191,7 @@ pub struct TrainParams {
     pub patience: usize,
     /// `auto` (CUDA where there is one), `cpu` or `cuda:N`.
     pub device: String,
-    /// CPU threads of libtorch; 0 uses all cores.
+    /// CPU threads of libtorch; 0 uses all cores. Its sums, and so the last digits of the weights, depend on the number.
     pub threads: usize,
     /// CPU threads that prepare batches; 0 uses all cores.
     pub feed_threads: usize,

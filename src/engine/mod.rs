@@ -12,6 +12,7 @@ pub mod feed;
 mod fused;
 pub mod journal;
 pub mod learner;
+pub mod memory;
 mod metrics;
 mod outcome;
 pub mod parameters;

@@ -1,6 +1,7 @@
 //! What a scan of a folder or a manifest finds: which files belong to which case, and what is wrong with them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -35,7 +36,7 @@ pub struct CaseFiles {
     /// Sidecars of folders above that also count, the most general first; the image's own overrides them.
     pub inherited_sidecars: Vec<PathBuf>,
     /// What the table of participants says, by variable; what is missing there is null.
-    pub variables: Map<String, Value>,
+    pub variables: Variables,
 }
 
 impl CaseFiles {
@@ -54,13 +55,62 @@ impl CaseFiles {
             truth: None,
             sidecar: None,
             inherited_sidecars: Vec::new(),
-            variables: Map::new(),
+            variables: Variables::default(),
         }
     }
 
     /// All sidecars that count, the most general first, as [`super::sidecar::read`] takes them.
     pub fn sidecars(&self) -> Vec<&Path> {
         self.inherited_sidecars.iter().chain(&self.sidecar).map(PathBuf::as_path).collect()
+    }
+}
+
+/// Values by variable, as the row of a table gives them. Kept as JSON text: a registry has a row a case, and a map takes
+/// several times the memory.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Map<String, Value>", into = "Map<String, Value>")]
+pub struct Variables(Arc<str>);
+
+impl Variables {
+    /// The values.
+    pub fn to_map(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// The values as one JSON object.
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+
+    /// These values and `more`; of two of one name, those of `more`.
+    pub(super) fn with(&self, more: &Self) -> Self {
+        let mut map = self.to_map();
+        map.extend(more.to_map());
+        map.into()
+    }
+}
+
+impl Default for Variables {
+    fn default() -> Self {
+        Map::new().into()
+    }
+}
+
+impl From<Map<String, Value>> for Variables {
+    fn from(map: Map<String, Value>) -> Self {
+        Self(Value::Object(map).to_string().into())
+    }
+}
+
+impl From<Variables> for Map<String, Value> {
+    fn from(variables: Variables) -> Self {
+        variables.to_map()
+    }
+}
+
+impl FromIterator<(String, Value)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(values: I) -> Self {
+        values.into_iter().collect::<Map<_, _>>().into()
     }
 }
 

@@ -108,8 +108,9 @@ pub fn scan(path: &Path, columns: &ColumnMap) -> Result<Scan> {
 
 /// Identifiers of case, subject and session; empty where there is none.
 fn identifiers(places: &Places, row: &Row) -> (String, String, Option<String>) {
-    let cell =
-        |at: Option<usize>| at.and_then(|at| row.cells.get(at)).filter(|c| !is_missing(c)).cloned();
+    let cell = |at: Option<usize>| {
+        at.and_then(|at| row.cells.get(at)).filter(|c| !is_missing(c)).map(str::to_owned)
+    };
     let (case, subject) = (cell(places.case_id), cell(places.subject_id));
     let session = cell(places.session_id);
     let joined = match (&subject, &session) {
@@ -122,7 +123,7 @@ fn identifiers(places: &Places, row: &Row) -> (String, String, Option<String>) {
 }
 
 /// The file that a cell names; none where it is empty.
-fn file(folder: &Path, cell: Option<&String>) -> Result<Option<PathBuf>> {
+fn file(folder: &Path, cell: Option<&str>) -> Result<Option<PathBuf>> {
     let Some(cell) = cell.filter(|c| !is_missing(c)) else {
         return Ok(None);
     };
@@ -219,10 +220,9 @@ impl Places {
                 )),
             }
         }
-        for (name, at) in &self.variables {
-            let cell = row.cells.get(*at).map_or("", String::as_str);
-            case.variables.insert(name.clone(), value(cell));
-        }
+        let cell = |at: usize| value(row.cells.get(at).unwrap_or_default());
+        case.variables =
+            self.variables.iter().map(|(name, at)| (name.clone(), cell(*at))).collect();
     }
 }
 
@@ -317,7 +317,7 @@ mod tests {
         let ids: Vec<&str> = found.cases.iter().map(|c| c.case_id.as_str()).collect();
         assert_eq!(ids, ["s2"]);
         assert_eq!(
-            found.cases[0].variables,
+            found.cases[0].variables.to_map(),
             *json!({"centre": "B", "nihss": null}).as_object().unwrap()
         );
         let excluded: Vec<&str> =

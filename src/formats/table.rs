@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use csv::StringRecord;
 use serde_json::{Number, Value};
 
 use super::files::read_text;
@@ -23,7 +24,7 @@ pub(super) struct Table {
 pub(super) struct Row {
     /// Line (or, without lines, row) number in the file, from 1.
     pub line: u64,
-    pub cells: Vec<String>,
+    pub cells: StringRecord,
 }
 
 /// What separates the cells of a line.
@@ -60,7 +61,7 @@ impl Table {
                 let empty = rest.len() - rest.trim_start_matches(['\r', '\n']).len();
                 p.line() + rest[..empty].matches('\n').count() as u64
             });
-            rows.push(Row { line, cells: record.iter().map(str::to_owned).collect() });
+            rows.push(Row { line, cells: record });
         }
         let table = Self { path: path.to_owned(), columns, rows };
         table.check_columns()?;
@@ -179,7 +180,10 @@ mod tests {
         std::fs::write(&path, "\u{feff}id, age \n\"a,b\",7\n\nshort\n").unwrap();
         let table = Table::read(&path, Separator::Comma).unwrap();
         assert_eq!(table.columns, ["id", "age"]);
-        assert_eq!((table.rows[0].cells.join("|"), table.rows[0].line), ("a,b|7".into(), 2));
+        assert_eq!(
+            (table.rows[0].cells.iter().collect::<Vec<_>>().join("|"), table.rows[0].line),
+            ("a,b|7".into(), 2)
+        );
         assert!(table.ragged(&table.rows[1]).unwrap().contains("line 4 has 1 cells"));
         let error = table.column("agee").unwrap_err();
         assert!(error.reason().contains("id, age") && error.advice().unwrap().contains("`age`"));

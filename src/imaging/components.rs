@@ -32,7 +32,7 @@ pub enum Connectivity {
 
 impl Connectivity {
     /// Earlier rows in reach, as steps back in z and steps in y, and how far a run may miss another along x.
-    fn links(self) -> &'static [Link] {
+    pub(crate) fn links(self) -> &'static [Link] {
         match self {
             Self::Six => Link::ALL_FACES,
             Self::Eighteen => &[Link(0, -1, 1), Link(1, 0, 1), Link(1, -1, 0), Link(1, 1, 0)],
@@ -116,21 +116,46 @@ pub(crate) struct Components {
 impl Runs {
     /// The runs of voxels for which `inside` holds.
     pub(crate) fn find(mask: &Mask, inside: impl Fn(u8) -> bool) -> Self {
-        let shape = mask.grid().shape;
-        let mut found = Self { shape, all: Vec::new(), rows: vec![0] };
-        for row in mask.voxels().chunks_exact(shape[0].max(1)) {
-            let mut x = 0;
-            while let Some(start) = row[x..].iter().position(|&v| inside(v)) {
-                let start = x + start;
-                x = row[start..]
-                    .iter()
-                    .position(|&v| !inside(v))
-                    .map_or(row.len(), |len| start + len);
-                found.all.push(Run { start: start as u32, end: x as u32 });
-            }
-            found.rows.push(found.all.len());
+        let mut found = Self::none(mask.grid().shape);
+        for row in mask.voxels().chunks_exact(found.shape[0].max(1)) {
+            found.push_row(row, &inside);
         }
         found
+    }
+
+    /// A mask of this shape before its first row.
+    pub(crate) fn none(shape: [usize; 3]) -> Self {
+        let mut rows = Vec::with_capacity(shape[1] * shape[2] + 1);
+        rows.push(0);
+        Self { shape, all: Vec::new(), rows }
+    }
+
+    /// Takes the next row.
+    pub(crate) fn push_row(&mut self, row: &[u8], inside: impl Fn(u8) -> bool) {
+        let mut open = None;
+        for (first, voxels) in (0_u32..).step_by(64).zip(row.chunks(64)) {
+            let bits = pack(voxels, &inside);
+            let mut edges = bits ^ (bits << 1 | u64::from(open.is_some()));
+            while edges != 0 {
+                let at = first + edges.trailing_zeros();
+                edges &= edges - 1;
+                open = match open {
+                    None => Some(at),
+                    Some(start) => {
+                        self.all.push(Run { start, end: at });
+                        None
+                    }
+                };
+            }
+        }
+        self.all.extend(open.map(|start| Run { start, end: row.len() as u32 }));
+        self.rows.push(self.all.len());
+    }
+
+    /// The runs of row `y` of slice `z`.
+    pub(crate) fn row(&self, y: usize, z: usize) -> &[Run] {
+        let row = z * self.shape[1] + y;
+        &self.all[self.rows[row]..self.rows[row + 1]]
     }
 
     /// Where each run lies in the mask's voxels.
@@ -188,6 +213,21 @@ impl Runs {
             }
         }
     }
+}
+
+/// For up to 64 voxels one bit each, the first lowest.
+fn pack(voxels: &[u8], inside: impl Fn(u8) -> bool) -> u64 {
+    // Moves the low bits of eight bytes side by side into the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    // Most masks are mostly empty.
+    if voxels.iter().fold(0, |all, v| all | v) == 0 {
+        return if inside(0) { u64::MAX >> (64 - voxels.len()) } else { 0 };
+    }
+    let mut flags = [0_u8; 64];
+    flags.iter_mut().zip(voxels).for_each(|(flag, v)| *flag = u8::from(inside(*v)));
+    let (words, _) = flags.as_chunks::<8>();
+    let bits = |word: &[u8; 8]| u64::from_le_bytes(*word).wrapping_mul(GATHER) >> 56;
+    words.iter().rev().fold(0, |all, word| all << 8 | bits(word))
 }
 
 /// The root of a run; halves the path to it.
@@ -254,13 +294,15 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
         #[test]
         fn components_are_what_a_flood_finds(
-            shape in [1_usize..7, 1_usize..6, 1_usize..5],
-            bits in prop::collection::vec(any::<bool>(), 7 * 6 * 5),
+            shape in [1_usize..140, 1_usize..6, 1_usize..5],
+            bits in prop::collection::vec(any::<u8>(), 140 * 6 * 5),
+            threshold in 1_u8..=255,
             which in 0_usize..3,
         ) {
-            let mask = mask(shape, |i| bits[i]);
+            let mask = mask(shape, |i| bits[i] >= threshold);
             let labels = label(&mask, ALL[which]);
             prop_assert_eq!(flood(&mask, which), labels.data.iter().copied().collect::<Vec<_>>());
             let sizes: Vec<_> = (1..=labels.count)

@@ -6,33 +6,36 @@
 
 use crate::volume::Image;
 
-/// Voxels of a row that are handled while they stay in the innermost cache.
+/// Output voxels whose sums stay in registers while all weights are gone through.
+const TILE: usize = 64;
+
+/// Neighbouring voxels of a slice that are blurred along z together: those of all slices in reach fit into the second-level
+/// cache.
 const STRIP: usize = 2048;
 
 /// The image blurred by a Gaussian of standard deviation `sigma_mm`, equal in mm along all axes.
 ///
-/// A sigma of zero, below zero or not finite gives the image itself. Along an axis of one voxel nothing happens. Voxels
+/// A sigma of zero, below zero or not finite gives the image itself. Along an axis of one voxel, or whose spacing is no
+/// distance, nothing happens. Voxels
 /// that are not numbers spread to all voxels that the kernel reaches.
 pub fn blur(image: &Image, sigma_mm: f64) -> Image {
-    let mut blurred = image.clone();
     if !(sigma_mm > 0.0 && sigma_mm.is_finite()) {
+        return image.clone();
+    }
+    let shape @ [nx, ny, _] = image.grid().shape;
+    let spacing_mm = image.spacing_mm();
+    let [along_x, along_y, along_z] =
+        [0, 1, 2].map(|axis| kernel(sigma_mm / spacing_mm[axis], shape[axis]));
+    let mut blurred = Image::filled(&image.grid(), 0.0);
+    if blurred.voxels().is_empty() {
         return blurred;
     }
-    let shape = image.grid().shape;
-    let spacing_mm = image.spacing_mm();
-    let mut scratch = Vec::new();
-    for axis in 0..3 {
-        let weights = kernel(sigma_mm / spacing_mm[axis], shape[axis]);
-        if weights.len() < 2 {
-            continue;
-        }
-        scratch.clear();
-        scratch.extend_from_slice(blurred.voxels());
-        match axis {
-            0 => along_rows(&scratch, shape[0], &weights, blurred.voxels_mut()),
-            1 => across(&scratch, [shape[0], shape[1]], &weights, blurred.voxels_mut()),
-            _ => across(&scratch, [shape[0] * shape[1], shape[2]], &weights, blurred.voxels_mut()),
-        }
+    across(image.voxels(), nx * ny, &along_z, blurred.voxels_mut());
+    // x and y slice by slice, while the slice is in the cache.
+    let mut plane = vec![0.0; nx * ny];
+    for slice in blurred.voxels_mut().chunks_exact_mut(nx * ny) {
+        along_rows(slice, nx, &along_x, &mut plane);
+        across(&plane, nx, &along_y, slice);
     }
     blurred
 }
@@ -40,7 +43,7 @@ pub fn blur(image: &Image, sigma_mm: f64) -> Image {
 /// Weights at distances 0, 1, …; whatever reaches past the far edge of an axis of `n` voxels is put on its last distance,
 /// where the edge's voxel repeats anyway.
 fn kernel(sigma: f64, n: usize) -> Vec<f32> {
-    if !sigma.is_finite() || n < 2 {
+    if !(sigma > 0.0 && sigma.is_finite()) || n < 2 {
         return vec![1.0];
     }
     // From 100,000 voxels on, a wider Gaussian is no other on any grid.
@@ -63,42 +66,53 @@ fn along_rows(from: &[f32], n: usize, weights: &[f32], to: &mut [f32]) {
         padded[..radius].fill(row[0]);
         padded[radius..radius + n].copy_from_slice(row);
         padded[radius + n..].fill(row[n - 1]);
-        scale(out, row, weights[0]);
-        for (k, &w) in weights.iter().enumerate().skip(1) {
-            let before = &padded[radius - k..radius - k + n];
-            add_pair(out, before, &padded[radius + k..radius + k + n], w);
+        weigh(&padded, weights, |k| (radius - k, radius + k), out);
+    }
+}
+
+/// Along y or z: rows of `len` neighbouring voxels are combined.
+fn across(from: &[f32], len: usize, weights: &[f32], to: &mut [f32]) {
+    let last = from.len() / len - 1;
+    for start in (0..len).step_by(STRIP) {
+        let width = STRIP.min(len - start);
+        for i in 0..=last {
+            let at = |row: usize| row * len + start;
+            let out = &mut to[at(i)..][..width];
+            weigh(from, weights, |k| (at(i.saturating_sub(k)), at((i + k).min(last))), out);
         }
     }
 }
 
-/// Along y or z: rows of `len` neighbouring voxels are combined, `n` of them in each group.
-fn across(from: &[f32], [len, n]: [usize; 2], weights: &[f32], to: &mut [f32]) {
-    for (group, out) in from.chunks_exact(len * n).zip(to.chunks_exact_mut(len * n)) {
-        for start in (0..len).step_by(STRIP) {
-            let strip = start..len.min(start + STRIP);
-            let row = |i: usize| &group[i * len..][strip.clone()];
-            for i in 0..n {
-                let out = &mut out[i * len..][strip.clone()];
-                scale(out, row(i), weights[0]);
-                for (k, &w) in weights.iter().enumerate().skip(1) {
-                    add_pair(out, row(i.saturating_sub(k)), row((i + k).min(n - 1)), w);
-                }
+/// `out[i] = w₀·from[a₀ + i] + Σ wₖ·(from[aₖ + i] + from[bₖ + i])` with (aₖ, bₖ) = `places(k)`.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn weigh(from: &[f32], weights: &[f32], places: impl Fn(usize) -> (usize, usize), out: &mut [f32]) {
+    let (tiles, rest) = out.as_chunks_mut::<TILE>();
+    let covered = tiles.len() * TILE;
+    for (t, tile) in tiles.iter_mut().enumerate() {
+        let part = |place: usize| from[place + t * TILE..].first_chunk::<TILE>();
+        let Some(middle) = part(places(0).0) else { return };
+        let mut sums = [0.0; TILE];
+        for (sum, v) in sums.iter_mut().zip(middle) {
+            *sum = weights[0] * v;
+        }
+        for (k, &w) in weights.iter().enumerate().skip(1) {
+            let (before, after) = places(k);
+            let (Some(before), Some(after)) = (part(before), part(after)) else { return };
+            for ((sum, a), b) in sums.iter_mut().zip(before).zip(after) {
+                *sum += w * (a + b);
             }
         }
+        *tile = sums;
     }
-}
-
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn scale(out: &mut [f32], from: &[f32], w: f32) {
-    for (out, v) in out.iter_mut().zip(from) {
-        *out = w * v;
+    let part = |place: usize| &from[place + covered..];
+    for (out, v) in rest.iter_mut().zip(part(places(0).0)) {
+        *out = weights[0] * v;
     }
-}
-
-#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
-fn add_pair(out: &mut [f32], before: &[f32], after: &[f32], w: f32) {
-    for ((out, a), b) in out.iter_mut().zip(before).zip(after) {
-        *out += w * (a + b);
+    for (k, &w) in weights.iter().enumerate().skip(1) {
+        let (before, after) = places(k);
+        for ((out, a), b) in rest.iter_mut().zip(part(before)).zip(part(after)) {
+            *out += w * (a + b);
+        }
     }
 }
 
@@ -133,7 +147,7 @@ mod tests {
         }
     }
 
-    /// The numbers are those of `benches/peers/smoothing_reference.py`.
+    /// The numbers are those of `benches/peers/smoothing.py`.
     #[test]
     fn the_numbers_are_those_of_scipy() {
         let blurred = blur(&image([11, 9, 5], [1.0, 1.5, 4.0]), 2.0);
@@ -142,6 +156,7 @@ mod tests {
             assert!((found - expected).abs() < 1e-3, "{at:?}: {found}, expected {expected}");
         }
     }
+
     #[test]
     fn a_constant_stays_and_huge_sigmas_are_harmless() {
         let mut flat = image([6, 1, 4], [1.0, 1.0, 5.0]);
@@ -149,6 +164,19 @@ mod tests {
         for sigma in [0.3, 2.0, 50.0, 1e5] {
             assert!(blur(&flat, sigma).voxels().iter().all(|v| (v - 7.0).abs() < 1e-4), "{sigma}");
         }
+    }
+
+    #[test]
+    fn spacings_that_are_no_distances_are_not_blurred_along() {
+        for spacing_mm in [[0.0; 3], [f64::NAN; 3], [f64::INFINITY; 3]] {
+            let image = image([9, 8, 7], spacing_mm);
+            assert_eq!(blur(&image, 2.0).voxels(), image.voxels());
+        }
+        let empty = Image {
+            data: ndarray::Array3::zeros((0, 3, 3)),
+            affine: Affine::from_spacing_mm([1.0; 3]),
+        };
+        assert!(blur(&empty, 2.0).voxels().is_empty());
     }
 
     #[test]

@@ -14,12 +14,17 @@
 //!
 //! Empty masks: see [`EMPTY_POLICY`].
 
-use ndarray::{Array3, s};
+mod lesions;
+mod overlap;
+mod surface;
 
-use super::components::{self, Connectivity};
-use super::distance::squared_edt;
+pub use lesions::{Lesions, lesions};
+pub use overlap::{Overlap, overlap};
+pub use surface::{SurfaceDistances, surface_distances};
+
 use crate::error::{Error, Result};
-use crate::volume::{Mask, Volume};
+use crate::volume::Mask;
+use overlap::Bounds;
 
 /// What the figures are where a mask is empty; written with every score.
 pub const EMPTY_POLICY: &str = "both masks empty: dice, sensitivity, precision and lesion_f1 are 1; one empty: dice \
@@ -63,44 +68,27 @@ pub struct Scores {
 /// Scores a prediction against the truth.
 ///
 /// # Errors
-/// A data error where the two lie on different grids: another shape, or corners further apart than a tenth of the
-/// smallest voxel edge.
+/// A data error where the two lie on different grids (another shape, or corners further apart than a tenth of the
+/// smallest voxel edge), or on one whose voxels have no size.
 pub fn score(truth: &Mask, predicted: &Mask) -> Result<Scores> {
-    same_grid(truth, predicted)?;
-    let overlap = Overlap::count(truth.voxels(), predicted.voxels(), truth.grid().shape);
+    let overlap = overlap(truth, predicted)?;
+    let bounds = Bounds::of(truth, predicted);
+    let lesions = Lesions::count(truth, predicted, bounds.as_ref());
+    let distances = SurfaceDistances::measure(truth, predicted, bounds.as_ref());
     let ml = truth.grid().voxel_volume_mm3() / 1000.0;
     let (volume_truth_ml, volume_predicted_ml) =
         (overlap.truth as f64 * ml, overlap.predicted as f64 * ml);
-    let share = |of: u64| match (of, overlap.truth + overlap.predicted) {
-        (_, 0) => Some(1.0),
-        (0, _) => None,
-        _ => Some(overlap.both as f64 / of as f64),
-    };
-    let (lesions, distances) = match overlap.bounds {
-        Some(bounds) => {
-            let (t, p) = (bounds.crop(truth), bounds.crop(predicted));
-            let distances = if overlap.truth > 0 && overlap.predicted > 0 {
-                let spacing_mm = truth.spacing_mm();
-                let (s, r) = (surface(&t.data), surface(&p.data));
-                Some(Distances::between(&s, &r, spacing_mm))
-            } else {
-                None
-            };
-            (Lesions::count(&t, &p), distances)
-        }
-        None => (Lesions::default(), None),
-    };
     Ok(Scores {
-        dice: ratio(2 * overlap.both, overlap.truth + overlap.predicted),
-        sensitivity: share(overlap.truth),
-        precision: share(overlap.predicted),
+        dice: overlap.dice(),
+        sensitivity: overlap.sensitivity(),
+        precision: overlap.precision(),
         volume_truth_ml,
         volume_predicted_ml,
         absolute_volume_difference_ml: (volume_truth_ml - volume_predicted_ml).abs(),
         lesion_f1: lesions.f1(),
         lesion_count_truth: lesions.truth,
         lesion_count_predicted: lesions.predicted,
-        lesion_count_difference: lesions.truth.abs_diff(lesions.predicted),
+        lesion_count_difference: lesions.count_difference(),
         hd95_mm: distances.as_ref().map(|d| d.hd95_mm),
         assd_mm: distances.as_ref().map(|d| d.assd_mm),
         empty_policy: EMPTY_POLICY.to_owned(),
@@ -114,6 +102,13 @@ fn ratio(part: u64, whole: u64) -> f64 {
 
 fn same_grid(truth: &Mask, predicted: &Mask) -> Result<()> {
     let (a, b) = (truth.grid(), predicted.grid());
+    if a.affine.spacing_mm().iter().any(|s| !s.is_finite() || *s <= 0.0) {
+        return Err(Error::data(format!(
+            "the truth's voxels are {:?} mm apart along x, y, z; numbers above 0 are expected",
+            a.affine.spacing_mm()
+        ))
+        .hint("set a valid sform or qform in the header"));
+    }
     let hint = "resample the prediction to the truth's grid before scoring";
     if a.shape != b.shape {
         return Err(Error::data(format!(
@@ -135,192 +130,16 @@ fn same_grid(truth: &Mask, predicted: &Mask) -> Result<()> {
     Ok(())
 }
 
-/// Voxel counts of two masks and the box that holds both.
-struct Overlap {
-    truth: u64,
-    predicted: u64,
-    both: u64,
-    bounds: Option<Bounds>,
-}
-
-impl Overlap {
-    /// One pass over both masks, row by row.
-    fn count(truth: &[u8], predicted: &[u8], [nx, ny, _]: [usize; 3]) -> Self {
-        let mut all = Self { truth: 0, predicted: 0, both: 0, bounds: None };
-        if nx == 0 {
-            return all;
-        }
-        for (index, (t, p)) in truth.chunks_exact(nx).zip(predicted.chunks_exact(nx)).enumerate() {
-            let [in_truth, in_predicted, in_both] = count_row(t, p);
-            if in_truth + in_predicted == 0 {
-                continue;
-            }
-            all.truth += u64::from(in_truth);
-            all.predicted += u64::from(in_predicted);
-            all.both += u64::from(in_both);
-            let occupied = |(a, b): (&u8, &u8)| *a | *b != 0;
-            let first = t.iter().zip(p).position(occupied).unwrap_or(0);
-            let last = t.iter().zip(p).rposition(occupied).unwrap_or(nx - 1);
-            let row = Bounds {
-                low: [first, index % ny, index / ny],
-                high: [last, index % ny, index / ny],
-            };
-            all.bounds = Some(all.bounds.map_or(row, |bounds| bounds.union(row)));
-        }
-        all
-    }
-}
-
-/// Voxels in the truth, in the prediction and in both, of one row.
-fn count_row(truth: &[u8], predicted: &[u8]) -> [u32; 3] {
-    let mut sums = [0_u32; 3];
-    // Blocks short enough for a byte to count one, so that the inner loop adds whole vectors of bytes.
-    for (t, p) in truth.chunks(255).zip(predicted.chunks(255)) {
-        let mut block = [0_u8; 3];
-        for (&t, &p) in t.iter().zip(p) {
-            let (t, p) = (u8::from(t != 0), u8::from(p != 0));
-            block[0] += t;
-            block[1] += p;
-            block[2] += t & p;
-        }
-        for (sum, block) in sums.iter_mut().zip(block) {
-            *sum += u32::from(block);
-        }
-    }
-    sums
-}
-
-/// A box of voxels, both corners included, as (x, y, z).
-#[derive(Clone, Copy)]
-struct Bounds {
-    low: [usize; 3],
-    high: [usize; 3],
-}
-
-impl Bounds {
-    fn union(self, other: Self) -> Self {
-        Self {
-            low: [0, 1, 2].map(|a| self.low[a].min(other.low[a])),
-            high: [0, 1, 2].map(|a| self.high[a].max(other.high[a])),
-        }
-    }
-
-    /// The part of a mask inside the box, as exact zeros and ones.
-    fn crop(&self, mask: &Mask) -> Mask {
-        let ([x0, y0, z0], [x1, y1, z1]) = (self.low, self.high);
-        let mut affine = mask.affine;
-        let origin = affine.apply(self.low.map(|v| v as f64));
-        for (row, origin) in affine.0.iter_mut().zip(origin) {
-            row[3] = origin;
-        }
-        let cropped = mask.data.slice(s![z0..=z1, y0..=y1, x0..=x1]);
-        Volume { data: cropped.mapv(|v| u8::from(v != 0)), affine }
-    }
-}
-
-/// Lesions of the two masks, and how many of each meet the other mask.
-#[derive(Default)]
-struct Lesions {
-    truth: u64,
-    predicted: u64,
-    truth_found: u64,
-    predicted_true: u64,
-}
-
-impl Lesions {
-    fn count(truth: &Mask, predicted: &Mask) -> Self {
-        let (truth_count, truth_found) = label_and_meet(truth, predicted);
-        let (predicted_count, predicted_true) = label_and_meet(predicted, truth);
-        Self { truth: truth_count, predicted: predicted_count, truth_found, predicted_true }
-    }
-
-    fn f1(&self) -> f64 {
-        let wrong = (self.truth - self.truth_found) + (self.predicted - self.predicted_true);
-        ratio(2 * self.truth_found, 2 * self.truth_found + wrong)
-    }
-}
-
-/// Number of components of `mask`, and of those that share a voxel with `other`.
-fn label_and_meet(mask: &Mask, other: &Mask) -> (u64, u64) {
-    let labels = components::label(mask, Connectivity::TwentySix);
-    let mut meets = vec![false; labels.count + 1];
-    for (&label, &hit) in labels.data.iter().zip(&other.data) {
-        if hit != 0 {
-            meets[label as usize] = true;
-        }
-    }
-    (labels.count as u64, meets[1..].iter().filter(|&&m| m).count() as u64)
-}
-
-/// The voxels of a mask with at least one of six face neighbours outside it, outside the array included.
-fn surface(mask: &Array3<u8>) -> Array3<u8> {
-    let (nz, ny, nx) = mask.dim();
-    let mut inside = Array3::<u8>::zeros((nz, ny, nx));
-    if nz > 2 && ny > 2 && nx > 2 {
-        let part = |z: usize, y: usize, x: usize| {
-            mask.slice(s![z..z + nz - 2, y..y + ny - 2, x..x + nx - 2])
-        };
-        let mut core = inside.slice_mut(s![1..nz - 1, 1..ny - 1, 1..nx - 1]);
-        core.assign(&part(1, 1, 0));
-        for neighbour in [part(1, 1, 2), part(1, 0, 1), part(1, 2, 1), part(0, 1, 1), part(2, 1, 1)]
-        {
-            core.zip_mut_with(&neighbour, |v, n| *v &= n);
-        }
-    }
-    inside.zip_mut_with(mask, |v, m| *v = m & (1 - *v));
-    inside
-}
-
-/// Distances between two surfaces.
-struct Distances {
-    hd95_mm: f64,
-    assd_mm: f64,
-}
-
-impl Distances {
-    fn between(a: &Array3<u8>, b: &Array3<u8>, spacing_mm: [f64; 3]) -> Self {
-        let mut from_a = directed(a, b, spacing_mm);
-        let mut from_b = directed(b, a, spacing_mm);
-        let sum: f64 = from_a.iter().chain(&from_b).sum();
-        Self {
-            assd_mm: sum / (from_a.len() + from_b.len()) as f64,
-            hd95_mm: percentile(&mut from_a, 0.95).max(percentile(&mut from_b, 0.95)),
-        }
-    }
-}
-
-/// Distance in mm of every voxel of `from` to the nearest voxel of `to`, in memory order.
-fn directed(from: &Array3<u8>, to: &Array3<u8>, spacing_mm: [f64; 3]) -> Vec<f64> {
-    let squared = squared_edt(to, spacing_mm);
-    from.iter()
-        .zip(&squared)
-        .filter(|(from, _)| **from != 0)
-        .map(|(_, &squared)| f64::from(squared).sqrt())
-        .collect()
-}
-
-/// The value below which the given share of the values lies, linear between order statistics (method 7 of Hyndman &
-/// Fan 1996). Reorders the values; 0 where there are none.
-fn percentile(values: &mut [f64], share: f64) -> f64 {
-    if values.is_empty() {
-        return 0.0;
-    }
-    let position = share * (values.len() - 1) as f64;
-    let (below, weight) = (position.floor() as usize, position.fract());
-    let (_, &mut low, above) = values.select_nth_unstable_by(below, f64::total_cmp);
-    let high = above.iter().copied().fold(f64::INFINITY, f64::min);
-    if weight > 0.0 && high.is_finite() { low + weight * (high - low) } else { low }
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::float_cmp, reason = "the same counts give the same quotient")]
 
+    use ndarray::{Array3, s};
     use proptest::prelude::*;
 
     use super::*;
     use crate::imaging::random::{chance, keyed};
-    use crate::volume::{Affine, Grid};
+    use crate::volume::{Affine, Grid, Volume};
 
     fn grid() -> Grid {
         Grid { shape: [9, 8, 7], affine: Affine::from_spacing_mm([1.5, 2.0, 4.0]) }
@@ -355,7 +174,7 @@ mod tests {
         Ok(())
     }
 
-    // benches/peers/geometry.py, `score`: NumPy 2.4.6 and SciPy 1.17.1 on the same boxes.
+    // benches/peers/geometry.py, `with_scipy`: NumPy 2.4.6 and SciPy 1.17.1 on the same boxes.
     #[test]
     fn agrees_with_scipy() -> Result<()> {
         let truth =
@@ -418,12 +237,23 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_linear_between_order_statistics() {
-        // numpy.percentile([4, 1, 3, 2], [0, 50, 95, 100])
-        for (share, want) in [(0.0, 1.0), (0.5, 2.5), (0.95, 3.85), (1.0, 4.0)] {
-            let got = percentile(&mut [4.0, 1.0, 3.0, 2.0], share);
-            assert!((got - want).abs() < 1e-12, "{share}: {got}");
+    fn voxels_without_a_size_are_refused() {
+        let mut mask = boxes(&[([1, 1, 1], [3, 3, 3])]);
+        for size in [0.0, f64::NAN] {
+            mask.affine = Affine::from_spacing_mm([1.0, size, 1.0]);
+            let reason = score(&mask, &mask).map_err(|e| e.reason().to_owned());
+            assert!(reason.as_ref().is_err_and(|r| r.contains("mm apart")), "{reason:?}");
         }
+    }
+
+    #[test]
+    fn the_parts_are_the_whole() -> Result<()> {
+        let (t, p) = (random_mask(5, 0.1), random_mask(6, 0.1));
+        let s = score(&t, &p)?;
+        assert_eq!(overlap(&t, &p)?.dice(), s.dice);
+        assert_eq!(lesions(&t, &p)?.f1(), s.lesion_f1);
+        assert_eq!(surface_distances(&t, &p)?.map(|d| d.hd95_mm), s.hd95_mm);
+        Ok(())
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 pub mod augment;
 pub mod components;
 pub mod distance;
+mod elementary;
 pub mod gaussian;
 pub mod histogram;
 pub mod metrics;

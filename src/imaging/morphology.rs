@@ -61,7 +61,7 @@ mod tests {
         mask.voxels().iter().map(|v| usize::from(*v)).sum()
     }
 
-    /// The numbers are those of `benches/peers/smoothing_reference.py`.
+    /// The numbers are those of `benches/peers/smoothing.py`.
     #[test]
     fn as_many_voxels_are_filled_as_by_scipy() {
         let mask = mask([11, 9, 6], |i| (i * i * 7 + i * 104_729) % 1009 < 700);

@@ -10,11 +10,14 @@
 //! lowest edge is 0, so the result scales with the image.
 
 use crate::error::{Error, Result};
-use crate::imaging::histogram::Histogram;
+use crate::imaging::histogram::{Histogram, extremes};
 use crate::volume::{Image, Mask};
 
 /// Bins from zero to the 99th percentile.
 const BINS: usize = 128;
+
+/// Voxels that are looked at together.
+const CHUNK: usize = 32;
 
 /// What shares one coefficient.
 #[derive(
@@ -101,28 +104,26 @@ pub fn normalize(
     }
     for (voxels, coefficient) in image.voxels_mut().chunks_mut(step).zip(&parts) {
         if let Some(coefficient) = coefficient {
-            let factor = coefficient.factor as f32;
-            for v in voxels {
-                *v = (*v * factor).clamp(0.0, clip);
-            }
+            scale(voxels, coefficient.factor as f32, clip);
         }
     }
     Ok(Coefficients { parts })
 }
 
+/// Multiplies and clips to [0, `clip`]; what is not a number stays so.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn scale(voxels: &mut [f32], factor: f32, clip: f32) {
+    for v in voxels {
+        *v = (*v * factor).clamp(0.0, clip);
+    }
+}
+
 /// The peak of the histogram of the voxels above zero in the mask; nothing if there are none.
 fn histogram_peak(voxels: &[f32], mask: Option<&[u8]>) -> Result<Option<f64>> {
-    let mut values: Vec<f32> = match mask {
-        // What is not a number is taken in, to be reported.
-        Some(mask) => voxels
-            .iter()
-            .zip(mask)
-            .filter(|(v, m)| **m != 0 && (v.is_nan() || **v > 0.0))
-            .map(|(v, _)| *v)
-            .collect(),
-        None => voxels.iter().copied().filter(|v| v.is_nan() || *v > 0.0).collect(),
-    };
-    if let Some(value) = values.iter().find(|v| !v.is_finite()) {
+    let values = bright(voxels, mask);
+    if extremes(&values).is_none()
+        && let Some(value) = values.iter().find(|v| !v.is_finite())
+    {
         return Err(Error::data(format!(
             "a voxel to normalise is {value}; expected finite numbers"
         ))
@@ -131,11 +132,56 @@ fn histogram_peak(voxels: &[f32], mask: Option<&[u8]>) -> Result<Option<f64>> {
     if values.is_empty() {
         return Ok(None);
     }
-    // The order statistic at ⌊0.99·(n − 1)⌋.
-    let at = (values.len() - 1) * 99 / 100;
-    let (_, top, _) = values.select_nth_unstable_by(at, f32::total_cmp);
-    let top = f64::from(*top);
-    Ok(Some(Histogram::new(&values, BINS, [0.0, top])?.peak()))
+    let top = order_statistic(&values, (values.len() - 1) * 99 / 100);
+    Ok(Some(Histogram::new(&values, BINS, [0.0, f64::from(top)])?.peak()))
+}
+
+/// The voxels above zero in the mask, in memory order; what is not a number is taken in, to be reported.
+fn bright(voxels: &[f32], mask: Option<&[u8]>) -> Vec<f32> {
+    let mut values = Vec::with_capacity(voxels.len());
+    for (i, chunk) in voxels.chunks(CHUNK).enumerate() {
+        let inside = mask.map(|m| &m[i * CHUNK..i * CHUNK + chunk.len()]);
+        // Masks are mostly whole chunks of one or the other.
+        let masked =
+            inside.map_or(chunk.len(), |m| m.iter().map(|&m| usize::from(m != 0)).sum::<usize>());
+        if masked == 0 {
+            continue;
+        }
+        let above = chunk.iter().map(|&v| usize::from(v > 0.0)).sum::<usize>();
+        if masked == chunk.len() && above == chunk.len() {
+            values.extend_from_slice(chunk);
+            continue;
+        }
+        let (mut kept, mut count) = ([0.0; CHUNK], 0);
+        for (k, &v) in chunk.iter().enumerate() {
+            kept[count] = v;
+            let is_masked = inside.map_or(1, |m| usize::from(m[k] != 0));
+            count += is_masked & (usize::from(v > 0.0) | usize::from(v.is_nan()));
+        }
+        values.extend_from_slice(&kept[..count]);
+    }
+    values
+}
+
+/// The value that `at` of these finite numbers above zero do not exceed, when sorted.
+fn order_statistic(values: &[f32], at: usize) -> f32 {
+    // Numbers above zero are ordered as their bits are: the upper half of the bits finds the neighbourhood.
+    let mut counts = vec![0_u32; 1 << 15];
+    for v in values {
+        counts[(v.to_bits() >> 16) as usize & 0x7fff] += 1;
+    }
+    let mut below = 0;
+    let found = counts.iter().position(|&count| {
+        let next = below + count as usize;
+        let here = next > at;
+        below = if here { below } else { next };
+        here
+    });
+    let upper = found.unwrap_or_default() as u32;
+    let mut near: Vec<f32> =
+        values.iter().copied().filter(|v| v.to_bits() >> 16 == upper).collect();
+    let (_, value, _) = near.select_nth_unstable_by(at - below, f32::total_cmp);
+    *value
 }
 
 #[cfg(test)]
@@ -177,6 +223,33 @@ mod tests {
         let peak = found.parts[0].unwrap().peak as f32;
         normalize(&mut volume, None, peak, 1e6, Scope::Volume).unwrap();
         assert_eq!(volume, image());
+    }
+
+    #[test]
+    fn order_statistics_are_those_of_sorting() {
+        let values: Vec<f32> = (1..4000).map(|i| (i * 7919 % 4001) as f32 * 0.37).collect();
+        let mut sorted = values.clone();
+        sorted.sort_by(f32::total_cmp);
+        for at in [0, 1, 1999, 3958, 3998] {
+            assert_eq!(order_statistic(&values, at).to_bits(), sorted[at].to_bits());
+        }
+    }
+
+    #[test]
+    fn what_is_bright_is_found_in_chunks_of_any_kind() {
+        let voxels: Vec<f32> = (0..517).map(|i| (i * 7919 % 600) as f32 - 40.0).collect();
+        for modulus in [1_usize, 2, 7, 64, 200, 1000] {
+            let mask: Vec<u8> =
+                (0..517_usize).map(|i| u8::from(i % modulus < modulus.div_ceil(2))).collect();
+            let plain: Vec<f32> = voxels
+                .iter()
+                .zip(&mask)
+                .filter(|(v, m)| **m != 0 && **v > 0.0)
+                .map(|(v, _)| *v)
+                .collect();
+            assert_eq!(bright(&voxels, Some(&mask)), plain);
+        }
+        assert_eq!(bright(&voxels, None).len(), voxels.iter().filter(|v| **v > 0.0).count());
     }
 
     #[test]

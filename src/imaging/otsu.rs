@@ -96,7 +96,7 @@ mod tests {
             .collect()
     }
 
-    /// The numbers are those of `benches/peers/smoothing_reference.py`.
+    /// The numbers are those of `benches/peers/smoothing.py`.
     #[test]
     fn the_numbers_are_those_of_simpleitk_and_scikit_image() {
         let found = |bins, convention| threshold(&values(), bins, convention).unwrap();

@@ -7,12 +7,15 @@
 //! point takes the fill value.
 //!
 //! - linear: trilinear between the eight surrounding voxel centres;
-//! - nearest: the voxel whose centre is closest, ⌊c + ½⌋ on each axis.
+//! - nearest: the voxel whose centre is closest, ⌊c + ½⌋ on each axis;
+//! - cubic: the cubic B-spline through the voxels, mirrored at the borders, so in the outer half voxel too (see `cubic`).
 //!
 //! There is no smoothing before going to a coarser grid. Grids that differ by less than a ten-thousandth of a voxel are
 //! taken as the same grid, and then the voxels are copied. Where the axes of the two grids are parallel the
 //! interpolation separates: whole rows are blended and only the last axis is gathered voxel by voxel.
 
+mod cubic;
+mod oblique;
 mod target;
 
 use std::ops::Range;
@@ -51,6 +54,8 @@ pub enum Interpolation {
     Linear,
     /// The value of the closest voxel: for labels.
     Nearest,
+    /// Cubic B-spline: sharper than linear, but may overshoot at edges.
+    Cubic,
 }
 
 /// Brings an image to another grid; voxels outside its field of view become `fill`.
@@ -70,13 +75,17 @@ pub fn resample_image(
         (Lookup::Aligned(aligned), Interpolation::Nearest) => {
             aligned.nearest(&image.data, to, fill)
         }
+        (Lookup::Aligned(aligned), Interpolation::Cubic) => aligned.cubic(&image.data, to, fill),
         (Lookup::Oblique(pull), Interpolation::Linear) => {
-            let input = Input::new(image);
-            oblique(&pull, image.grid().shape, to, fill, |c| input.linear(c))
+            oblique::resample(&pull, image, to, fill, oblique::linear)
         }
         (Lookup::Oblique(pull), Interpolation::Nearest) => {
-            let input = Input::new(image);
-            oblique(&pull, image.grid().shape, to, fill, |c| input.nearest(c))
+            oblique::resample(&pull, image, to, fill, oblique::nearest)
+        }
+        (Lookup::Oblique(pull), Interpolation::Cubic) => {
+            let data = cubic::coefficients(image.data.view().into());
+            let splines = Volume { data, affine: image.affine };
+            oblique::resample(&pull, &splines, to, fill, oblique::spline)
         }
     };
     Ok(Volume { data, affine: to.affine })
@@ -90,10 +99,7 @@ pub fn resample_mask(mask: &Mask, to: &Grid) -> Result<Mask> {
     let data = match Lookup::new(&mask.grid(), to)? {
         Lookup::Same => mask.data.clone(),
         Lookup::Aligned(aligned) => aligned.nearest(&mask.data, to, 0),
-        Lookup::Oblique(pull) => {
-            let input = Input::new(mask);
-            oblique(&pull, mask.grid().shape, to, 0, |c| input.nearest(c))
-        }
+        Lookup::Oblique(pull) => oblique::resample(&pull, mask, to, 0, oblique::nearest),
     };
     Ok(Volume { data, affine: to.affine })
 }
@@ -173,6 +179,8 @@ pub(super) fn nearest(c: f64, last: usize) -> usize {
 struct Taps {
     /// The outputs that lie in the input's field of view; the vectors hold one entry for each of them.
     inside: Range<usize>,
+    /// Index in the input.
+    places: Vec<f64>,
     low: Vec<usize>,
     high: Vec<usize>,
     weight: Vec<f32>,
@@ -184,6 +192,7 @@ impl Taps {
         let inside = inside(start, step, inputs, outputs);
         let mut taps = Self {
             inside: inside.clone(),
+            places: vec![],
             low: vec![],
             high: vec![],
             weight: vec![],
@@ -193,6 +202,7 @@ impl Taps {
             let c = start + step * x as f64;
             let c = if (c - c.round()).abs() < SAME_VOXELS { c.round() } else { c };
             let (low, high, weight) = neighbours(c, inputs - 1);
+            taps.places.push(c);
             taps.low.push(low);
             taps.high.push(if weight > 0.0 { high } else { low });
             taps.weight.push(weight);
@@ -242,12 +252,35 @@ impl Aligned {
             let mut blended = vec![0.0; input.len_of(Axis(2))];
             for y in ty.inside.clone() {
                 let Some(in_y) = ty.shares(y) else { continue };
-                blend_rows(&input.view(), in_z, in_y, &mut blended);
+                blend_rows(&input.view(), &in_z, &in_y, &mut blended);
                 let mut row = slice.row_mut(y);
                 let outputs = row.iter_mut().skip(tx.inside.start);
                 let taps = tx.low.iter().zip(&tx.high).zip(&tx.weight);
                 for (output, ((&low, &high), &weight)) in outputs.zip(taps) {
                     *output = (1.0 - weight) * blended[low] + weight * blended[high];
+                }
+            }
+        })
+    }
+
+    fn cubic(&self, input: &Array3<f32>, to: &Grid, fill: f32) -> Array3<f32> {
+        let spline = cubic::coefficients(self.ordered(input));
+        let (nz, ny, nx) = spline.dim();
+        let [tx, ty, tz] = &self.axes;
+        let shares = |taps: &Taps, n| -> Vec<cubic::Shares> {
+            taps.places.iter().map(|c| cubic::shares(*c, n)).collect()
+        };
+        let (along_x, along_y, along_z) = (shares(tx, nx), shares(ty, ny), shares(tz, nz));
+        fill_slices(to, fill, |z, mut slice| {
+            let Some(in_z) = z.checked_sub(tz.inside.start).and_then(|z| along_z.get(z)) else {
+                return;
+            };
+            let mut blended = vec![0.0; nx];
+            for (y, in_y) in ty.inside.clone().zip(&along_y) {
+                blend_rows(&spline.view(), in_z, in_y, &mut blended);
+                let mut row = slice.row_mut(y);
+                for (output, four) in row.iter_mut().skip(tx.inside.start).zip(&along_x) {
+                    *output = four.iter().map(|(x, w)| w * blended[*x]).sum();
                 }
             }
         })
@@ -271,15 +304,15 @@ impl Aligned {
     }
 }
 
-/// Mixes up to four rows of the input into one; rows of share 0 are not read.
+/// Mixes rows of the input into one; rows of share 0 are not read.
 fn blend_rows(
     input: &ArrayView3<f32>,
-    in_z: [(usize, f32); 2],
-    in_y: [(usize, f32); 2],
+    in_z: &[(usize, f32)],
+    in_y: &[(usize, f32)],
     blended: &mut [f32],
 ) {
     let mut first = true;
-    for ((z, wz), (y, wy)) in in_z.into_iter().flat_map(|z| in_y.map(|y| (z, y))) {
+    for (&(z, wz), &(y, wy)) in in_z.iter().flat_map(|z| in_y.iter().map(move |y| (z, y))) {
         let weight = wz * wy;
         if weight == 0.0 {
             continue;
@@ -304,61 +337,6 @@ fn fill_slices<T: Copy + Send + Sync>(
     let mut output = Array3::from_elem(to.dim(), fill);
     output.axis_iter_mut(Axis(0)).into_par_iter().enumerate().for_each(|(z, s)| write(z, s));
     output
-}
-
-/// Looks every output voxel up by `sample` at its input index (x, y, z).
-fn oblique<T: Copy + Send + Sync>(
-    pull: &Affine,
-    inputs: [usize; 3],
-    to: &Grid,
-    fill: T,
-    sample: impl Fn([f64; 3]) -> T + Sync,
-) -> Array3<T> {
-    let step = [0, 1, 2].map(|a| pull.0[a][0]);
-    fill_slices(to, fill, |z, mut slice| {
-        for (y, mut row) in slice.rows_mut().into_iter().enumerate() {
-            let start = pull.apply([0.0, y as f64, z as f64]);
-            let range = (0..3).fold(0..to.shape[0], |range, a| {
-                let on_axis = inside(start[a], step[a], inputs[a], to.shape[0]);
-                range.start.max(on_axis.start)..range.end.min(on_axis.end)
-            });
-            for (x, output) in range.clone().zip(row.iter_mut().skip(range.start)) {
-                *output = sample([0, 1, 2].map(|a| start[a] + step[a] * x as f64));
-            }
-        }
-    })
-}
-
-/// Voxels to be looked up one by one.
-struct Input<'a, T> {
-    voxels: &'a [T],
-    last: [usize; 3],
-    stride: [usize; 2],
-}
-
-impl<'a, T: Copy> Input<'a, T> {
-    fn new(volume: &'a Volume<T>) -> Self {
-        let [nx, ny, nz] = volume.grid().shape;
-        Self { voxels: volume.voxels(), last: [nx - 1, ny - 1, nz - 1], stride: [nx, nx * ny] }
-    }
-
-    fn nearest(&self, c: [f64; 3]) -> T {
-        let [x, y, z] = [0, 1, 2].map(|a| nearest(c[a], self.last[a]));
-        self.voxels[z * self.stride[1] + y * self.stride[0] + x]
-    }
-}
-
-impl Input<'_, f32> {
-    fn linear(&self, c: [f64; 3]) -> f32 {
-        let [(x0, x1, wx), (y0, y1, wy), (z0, z1, wz)] =
-            [0, 1, 2].map(|a| neighbours(c[a], self.last[a]));
-        let along_x = |y: usize, z: usize| {
-            let row = z * self.stride[1] + y * self.stride[0];
-            (1.0 - wx) * self.voxels[row + x0] + wx * self.voxels[row + x1]
-        };
-        let along_y = |z: usize| (1.0 - wy) * along_x(y0, z) + wy * along_x(y1, z);
-        (1.0 - wz) * along_y(z0) + wz * along_y(z1)
-    }
 }
 
 #[cfg(test)]
@@ -457,6 +435,33 @@ mod tests {
         Ok(())
     }
 
+    // The numbers: benches/peers/resample.py, SimpleITK 2.5.7.
+    #[test]
+    fn cubic_splines_agree_with_simpleitk() -> Result<()> {
+        let to = Grid { shape: [8, 5, 6], affine: diagonal([1.5, 2.5, 3.0], [-6.1, 2.3, 0.2]) };
+        let out = resample_image(&ramp(source()), &to, Interpolation::Cubic, -7.0)?;
+        let want = [
+            -7.0,
+            21.194_607,
+            -0.670_967_1,
+            3.367_061_1,
+            16.345_238,
+            20.868_155,
+            22.549_902,
+            28.403_313,
+        ];
+        close(&row(&out, 1, 2), &want);
+        assert!((sum(&out) - 1_484.889_873).abs() < 1e-3, "{}", sum(&out));
+        let to = Grid { shape: [7, 6, 5], affine: oblique_affine() };
+        let out = resample_image(&ramp(source()), &to, Interpolation::Cubic, -7.0)?;
+        let want = [-7.0, 7.133_318, 22.956_9, 19.199_86, 15.328_372, 17.980_713, 12.313_28];
+        close(&row(&out, 1, 2), &want);
+        let want = [-7.0, -7.0, 12.775_339, 10.543_213, 10.479_352, 12.846_985, 8.988_148];
+        close(&row(&out, 3, 4), &want);
+        assert!((sum(&out) - 1_282.559_657).abs() < 1e-3, "{}", sum(&out));
+        Ok(())
+    }
+
     #[test]
     fn a_broken_target_is_refused() {
         let broken = Grid { shape: [2, 2, 2], affine: diagonal([1.0, f64::NAN, 1.0], [0.0; 3]) };
@@ -503,6 +508,25 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn onto_its_own_grid_an_image_stays_as_it_is(
+            shape in prop::array::uniform3(1_usize..9),
+            linear in prop::array::uniform9(-1.5_f64..1.5),
+            origin in prop::array::uniform3(-300.0_f64..300.0),
+        ) {
+            let l = linear;
+            let rows = [[l[0], l[1], l[2], origin[0]], [l[3], l[4], l[5], origin[1]], [l[6], l[7], l[8], origin[2]]];
+            let grid = Grid { shape, affine: Affine(rows) };
+            prop_assume!(grid.voxel_volume_mm3() > 0.05);
+            let mut image = Image::filled(&grid, 0.0);
+            for (i, v) in image.voxels_mut().iter_mut().enumerate() {
+                *v = (i * 7919 % 101) as f32;
+            }
+            for how in [Interpolation::Linear, Interpolation::Nearest, Interpolation::Cubic] {
+                prop_assert_eq!(&resample_image(&image, &grid, how, -1.0)?, &image);
+            }
+        }
+
         #[test]
         fn a_linear_image_stays_linear_on_any_grid(
             shape in prop::array::uniform3(1_usize..9),

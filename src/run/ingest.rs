@@ -44,7 +44,7 @@ pub(super) async fn run(
     let mut report = StepReport::new(&step.name, total);
     let mut todo = Vec::new();
     for case in scan.cases {
-        let files = FileStat::of_case(&case)?;
+        let files = FileStat::of_case(&case);
         let print =
             fingerprint([json!(files).to_string(), json!(params.require_truth).to_string()]);
         if failed.contains(&(case.case_id.clone(), print.clone())) {
@@ -175,9 +175,10 @@ fn batch(cases: &[(Found, String)]) -> Result<RecordBatch> {
         Arc::new(cases.iter().map(f).collect::<StringArray>())
     };
     let centre = |c: &CaseFiles| {
+        let variables = c.variables.to_map();
         ["centre", "center", "site", "hospital"]
             .iter()
-            .find_map(|k| c.variables.get(*k).and_then(|v| v.as_str()).map(str::to_owned))
+            .find_map(|k| variables.get(*k).and_then(|v| v.as_str()).map(str::to_owned))
     };
     RecordBatch::try_from_iter_with_nullable([
         ("case_id", column(&|c| Some(c.0.case.case_id.clone())), false),

@@ -21,7 +21,7 @@ pub use summary::{Ending, RunSummary};
 use crate::catalog::{self, Catalog, RunRow, RunStatus, Table, Timestamp};
 use crate::engine::journal::Counts;
 use crate::engine::learner::Learner;
-use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers};
+use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
 use crate::error::Result;
 use crate::pipeline::{Action, Pipeline, Step};
 use crate::report;
@@ -168,6 +168,11 @@ pub async fn run(
     for step in &pipeline.steps {
         let started = Instant::now();
         let result = runner.step(step).await;
+        // Every query costs memory and time a file, and a step leaves a file a commit.
+        if let Err(error) = catalog.compact().await {
+            runner.observer.note(&format!("the catalog was not compacted: {error}"));
+        }
+        memory::trim();
         let mut report = match result {
             Ok(report) => report,
             Err(_) if stop.is_set() => {
@@ -194,9 +199,6 @@ pub async fn run(
     }
     finish(&mut row, &steps, &ending);
     catalog.upsert_run(&row).await?;
-    if let Err(error) = catalog.compact().await {
-        runner.observer.note(&format!("the catalog was not compacted: {error}"));
-    }
     let ctx = runner.session(None).await;
     let scores = match ctx {
         Ok(ctx) => summary::scores(&ctx, pipeline, &runner.lineage).await,

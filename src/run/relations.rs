@@ -95,7 +95,8 @@ pub async fn todo(ctx: &SessionContext, step: &Step, plan: &StagePlan) -> Result
     left.sort(order).map_err(planning)
 }
 
-/// Cases whose shard is not written, shard by shard.
+/// Cases whose shard is not written, shard by shard. Cases are ranked by their keys alone: the wide rows are joined last and
+/// held once.
 async fn shards_todo(
     ctx: &SessionContext,
     step: &Step,
@@ -105,12 +106,14 @@ async fn shards_todo(
     drop(ctx.deregister_table("__salted"));
     ctx.register_table("__salted", all.into_view()).map_err(planning)?;
     let query = format!(
-        "WITH ranked AS (SELECT *, (CAST(row_number() OVER (ORDER BY case_id) AS BIGINT) - 1) / {size} AS shard_index FROM __salted), \
+        "WITH ranked AS (SELECT case_id AS __case, fingerprint AS __print, \
+             (CAST(row_number() OVER (ORDER BY case_id) AS BIGINT) - 1) / {size} AS shard_index FROM __salted), \
          shard AS (SELECT shard_index AS __shard, count(*) AS shard_size, \
-             torcula_fingerprint(string_agg(fingerprint, ',' ORDER BY case_id), 'shard') AS shard_fingerprint \
-             FROM ranked GROUP BY shard_index) \
-         SELECT * FROM ranked JOIN shard ON shard_index = __shard WHERE shard_fingerprint NOT IN \
-             (SELECT fingerprint FROM artifacts WHERE step = '{}' AND role = 'shard') \
+             torcula_fingerprint(string_agg(__print, ',' ORDER BY __case), 'shard') AS shard_fingerprint \
+             FROM ranked GROUP BY shard_index), \
+         open AS (SELECT * FROM shard JOIN ranked ON shard_index = __shard WHERE shard_fingerprint NOT IN \
+             (SELECT fingerprint FROM artifacts WHERE step = '{}' AND role = 'shard')) \
+         SELECT * FROM open JOIN __salted ON case_id = __case AND fingerprint = __print \
          ORDER BY shard_index, case_id",
         step.name
     );
@@ -243,13 +246,25 @@ async fn with_outputs(ctx: &SessionContext, step: &Step, plan: &StagePlan) -> Re
     joined(all, rows, &["case_id", "fingerprint"], &[CASE, PRINT])
 }
 
-fn joined(left: DataFrame, right: DataFrame, on: &[&str], with: &[&str]) -> Result<DataFrame> {
-    let frame = left.join(right, JoinType::Inner, on, with, None).map_err(planning)?;
-    without(frame, &[CASE, PRINT])
+/// The rows of `all` that have one among `found`, with its columns. A join holds its first side in memory as long as its plan
+/// lives, so that is the narrow one.
+fn joined(all: DataFrame, found: DataFrame, on: &[&str], with: &[&str]) -> Result<DataFrame> {
+    let names = |frame: &DataFrame| {
+        let fields = frame.schema().fields().clone();
+        fields.iter().map(|f| f.name().clone()).collect::<Vec<_>>()
+    };
+    let order = [names(&all), names(&found)].concat();
+    let order: Vec<&str> = order.iter().map(String::as_str).collect();
+    let frame = found.join(all, JoinType::Inner, with, on, None).map_err(planning)?;
+    without(frame.select_columns(&order).map_err(planning)?, &[CASE, PRINT])
 }
 
-fn anti_join(left: DataFrame, right: DataFrame) -> Result<DataFrame> {
-    left.join(right, JoinType::LeftAnti, &["case_id", "fingerprint"], &[CASE, PRINT], None)
+/// The rows of `all` that are not among `done`. The keys of `done` are what the join holds in memory; the wide rows stream by.
+fn anti_join(all: DataFrame, done: DataFrame) -> Result<DataFrame> {
+    done.select_columns(&[CASE, PRINT])
+        .and_then(|keys| {
+            keys.join(all, JoinType::RightAnti, &[CASE, PRINT], &["case_id", "fingerprint"], None)
+        })
         .map_err(planning)
 }
 

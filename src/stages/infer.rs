@@ -56,7 +56,7 @@ impl Stage for Infer {
         let shape = self.predictor.as_ref().map_or([0; 3], |p| p.grid_shape());
         let sample: u64 = shape.iter().map(|n| *n as u64).product();
         // Activations of a network without gradients, beside the resampled image and probability.
-        4 * voxels + sample * 400
+        4 * voxels + sample * 1_000
     }
 
     fn run(&self, case: &mut Case, context: &Context) -> Result<()> {

@@ -52,14 +52,13 @@ const VARIABLES: &str = "participants";
 
 impl FileStat {
     /// Every file of a case, without reading any, and its variables. A file that is not there has size 0.
-    pub fn of_case(case: &CaseFiles) -> Result<Vec<Self>> {
+    pub fn of_case(case: &CaseFiles) -> Vec<Self> {
         let paths = [Some(&case.image), case.b0.as_ref(), case.truth.as_ref(), case.adc.as_ref()];
         let more =
             [case.flair.as_ref(), case.sidecar.as_ref(), case.bval.as_ref(), case.bvec.as_ref()];
         let mut stats: Vec<Self> =
             paths.into_iter().chain(more).flatten().map(|p| Self::of(p)).collect();
-        let variables =
-            serde_json::to_string(&case.variables).map_err(|e| Error::bug(e.to_string()))?;
+        let variables = case.variables.as_json();
         stats.push(Self {
             uri: VARIABLES.to_owned(),
             bytes: variables.len() as u64,
@@ -68,7 +67,7 @@ impl FileStat {
             ),
             blake3: String::new(),
         });
-        Ok(stats)
+        stats
     }
 
     fn of(path: &Path) -> Self {
@@ -139,7 +138,7 @@ impl Ingest {
         }
         let truth_volume_ml = self.truth_volume_ml(found, &header, &mut findings)?;
         let facts = sidecar::read(&found.sidecars())?;
-        let mut stats = FileStat::of_case(found)?;
+        let mut stats = FileStat::of_case(found);
         for stat in &mut stats {
             stat.blake3 = stat.hash()?;
         }
@@ -197,7 +196,7 @@ impl Ingest {
             "ingested_at": crate::catalog::Timestamp::default(),
         });
         if let Value::Object(row) = &mut row {
-            variables(&found.variables, row);
+            variables(found.variables.to_map(), row);
         }
         Ok(row)
     }
@@ -225,8 +224,8 @@ impl Ingest {
 }
 
 /// Puts the participant's variables into their columns; what has no column of its own goes into `variables`.
-fn variables(found: &Map<String, Value>, row: &mut Map<String, Value>) {
-    let mut rest = found.clone();
+fn variables(found: Map<String, Value>, row: &mut Map<String, Value>) {
+    let mut rest = found;
     for (column, names, kind) in VARIABLE_COLUMNS {
         let value = names.iter().find_map(|name| rest.remove(*name));
         let value = value.map_or(Value::Null, |value| typed(&value, *kind));
@@ -321,7 +320,7 @@ mod tests {
     fn variables_find_their_columns_and_the_rest_is_kept() {
         let found = json!({"site": "A", "age": "67.5", "chronic_infarct": "yes", "nihss": "n/a", "ward": "3"});
         let mut row = Map::new();
-        variables(found.as_object().unwrap_or(&Map::new()), &mut row);
+        variables(found.as_object().cloned().unwrap_or_default(), &mut row);
         assert_eq!(row["centre"], "A");
         assert_eq!(row["age_y"], 67.5);
         assert_eq!(row["chronic_infarct"], true);

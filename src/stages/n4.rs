@@ -63,7 +63,7 @@ impl Stage for N4 {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn parameters(&self) -> Value {

@@ -64,7 +64,7 @@ impl Stage for Normalize {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        4 * voxels
+        4 * voxels + (256 << 10)
     }
 
     fn run(&self, case: &mut Case, _: &Context) -> Result<()> {

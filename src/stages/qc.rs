@@ -21,7 +21,7 @@ impl Stage for Qc {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn parameters(&self) -> Value {
@@ -41,7 +41,7 @@ impl Stage for Qc {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        12 * voxels
+        13 * voxels
     }
 
     fn run(&self, case: &mut Case, context: &Context) -> Result<()> {

@@ -78,8 +78,8 @@ impl Stage for SkullStrip {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        // The blurred image with a buffer to blur it, or the labels and the filled copy.
-        12 * voxels
+        // The blurred image with a buffer to blur it, or the labels and the filled copy, and tables.
+        7 * voxels + (256 << 10)
     }
 
     fn run(&self, case: &mut Case, _: &Context) -> Result<()> {

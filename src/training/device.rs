@@ -1,4 +1,4 @@
-//! The machine under libtorch: which device computes, how many threads, how it keeps memory, how its errors read.
+//! The machine under libtorch: which device computes, how many threads, how its errors read.
 
 use std::sync::Once;
 
@@ -55,29 +55,8 @@ fn all_cores() -> usize {
 /// CUDA library, where the linked libtorch has one, is loaded before the first question about it.
 fn cuda_devices() -> usize {
     static LOADED: Once = Once::new();
-    LOADED.call_once(system::load_cuda);
+    LOADED.call_once(load_cuda);
     if Cuda::is_available() { usize::try_from(Cuda::device_count()).unwrap_or_default() } else { 0 }
-}
-
-/// While it lives, the C allocator keeps freed blocks of up to 32 MiB instead of handing them back to the system. A
-/// training step frees and takes the same blocks again: this saves it the page faults, a sixth of its CPU time (measured:
-/// 3D U-Net with 8 filters, batches of 4 × 64 × 64 × 16).
-#[derive(Debug)]
-pub struct KeptMemory(());
-
-impl KeptMemory {
-    /// Begins to keep memory.
-    pub fn begin() -> Self {
-        system::set_thresholds(32 << 20, 512 << 20);
-        Self(())
-    }
-}
-
-impl Drop for KeptMemory {
-    fn drop(&mut self) {
-        system::set_thresholds(1 << 20, 2 << 20);
-        system::trim();
-    }
 }
 
 /// Starts this program again with passive waiting in libgomp, unless the environment has an opinion. libgomp's threads
@@ -109,56 +88,23 @@ pub fn torch_error(error: &TchError) -> Error {
     Error::bug(format!("libtorch: {first}"))
 }
 
-/// The three calls into the C library that std does not offer.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-#[expect(
-    unsafe_code,
-    reason = "C functions with plain arguments; nothing they return is dereferenced"
-)]
-mod system {
-    use std::ffi::{CStr, c_char, c_int, c_void};
-
-    const RTLD_NOW: c_int = 2;
-    const RTLD_GLOBAL: c_int = 0x100;
-    const M_TRIM_THRESHOLD: c_int = -1;
-    const M_MMAP_THRESHOLD: c_int = -3;
-
-    unsafe extern "C" {
-        fn dlopen(file: *const c_char, mode: c_int) -> *mut c_void;
-        fn mallopt(parameter: c_int, value: c_int) -> c_int;
-        fn malloc_trim(pad: usize) -> c_int;
-    }
-
-    /// Loads `libtorch_cuda.so` from the folders written into the binary, if it is there. It registers itself.
-    pub fn load_cuda() {
+/// Loads `libtorch_cuda.so` from the folders written into the binary, if it is there; it registers itself. Elsewhere than on
+/// Linux the CUDA library is linked.
+#[cfg_attr(target_os = "linux", expect(unsafe_code, reason = "dlopen has no safe wrapper"))]
+fn load_cuda() {
+    #[cfg(target_os = "linux")]
+    {
+        use std::ffi::{CStr, c_char, c_int, c_void};
         const NAME: &CStr = c"libtorch_cuda.so";
+        const RTLD_NOW: c_int = 2;
+        const RTLD_GLOBAL: c_int = 0x100;
+        unsafe extern "C" {
+            fn dlopen(file: *const c_char, mode: c_int) -> *mut c_void;
+        }
         // SAFETY: the name is a terminated string. The library is the one that belongs to the libtorch in use; its
         // initialisers are made to run at this point. The handle is never closed.
         unsafe { dlopen(NAME.as_ptr(), RTLD_NOW | RTLD_GLOBAL) };
     }
-
-    /// Blocks below `mmap` bytes come from the heap, of which `trim` free bytes at the end are kept.
-    pub fn set_thresholds(mmap: c_int, trim: c_int) {
-        // SAFETY: mallopt may be called at any time, from any thread; it changes two numbers.
-        unsafe {
-            mallopt(M_MMAP_THRESHOLD, mmap);
-            mallopt(M_TRIM_THRESHOLD, trim);
-        }
-    }
-
-    /// Hands free memory back.
-    pub fn trim() {
-        // SAFETY: malloc_trim may be called at any time, from any thread.
-        unsafe { malloc_trim(0) };
-    }
-}
-
-/// Elsewhere the CUDA library is linked, and the allocator is left as it is.
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-mod system {
-    pub fn load_cuda() {}
-    pub fn set_thresholds(_: i32, _: i32) {}
-    pub fn trim() {}
 }
 
 #[cfg(test)]

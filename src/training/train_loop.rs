@@ -14,7 +14,7 @@ use torcula::error::{Error, Result};
 use torcula::formats::files::{Published, hash_file};
 
 use crate::checkpoint::{self, Checkpoint};
-use crate::device::{self, KeptMemory, torch_error};
+use crate::device::{self, torch_error};
 use crate::loss::dice_and_cross_entropy;
 use crate::model::network::{Network, NetworkSpec};
 use crate::optimizer::{Adam, learning_rate};
@@ -74,7 +74,6 @@ pub fn train(
     job.params.validate()?;
     let device = device::open(&job.params.device)?;
     device::set_threads(job.params.threads);
-    let _memory = KeptMemory::begin();
     let mut training = Training::new(job, device)?;
     training.resume()?;
     while !training.is_over() {

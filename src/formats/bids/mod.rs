@@ -18,7 +18,7 @@ mod tree;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use super::cases::{CaseFiles, Finding, Scan};
+pub use super::cases::{CaseFiles, Finding, Scan, Variables};
 use super::files::io_error;
 use crate::error::{Error, Result};
 use name::Name;
@@ -179,8 +179,9 @@ impl Subject<'_> {
             let visit = Visit { case_id, session: Some(&session.name), alone };
             match self.visit(&visit, &session.path, &own, scan) {
                 Ok(Some(mut case)) => {
-                    case.variables
-                        .extend(by_session.get(&session.name).cloned().unwrap_or_default());
+                    if let Some(own) = by_session.get(&session.name) {
+                        case.variables = case.variables.with(own);
+                    }
                     scan.cases.push(case);
                 }
                 Ok(None) => {}
@@ -270,11 +271,7 @@ impl Subject<'_> {
         roles::best(&candidates, rank, &visit.case_id, "lesion mask", findings)
     }
 
-    fn session_variables(
-        &self,
-        own: &[Named],
-        scan: &mut Scan,
-    ) -> BTreeMap<String, serde_json::Map<String, serde_json::Value>> {
+    fn session_variables(&self, own: &[Named], scan: &mut Scan) -> BTreeMap<String, Variables> {
         let table = own.iter().find(|f| f.entry.name == format!("{}_sessions.tsv", self.id));
         let Some(table) = table.filter(|t| t.entry.kind == Kind::File) else {
             return BTreeMap::new();

@@ -3,17 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use serde_json::{Map, Value};
-
 use super::ScanOptions;
 use crate::error::{Error, Result};
-use crate::formats::cases::{Finding, is_id};
+use crate::formats::cases::{Finding, Variables, is_id};
 use crate::formats::table::{Row, Separator, Table, is_missing, value};
 
 /// Rows by subject and, where the table has a column `session_id`, by session.
 #[derive(Debug, Default)]
 pub(super) struct Participants {
-    rows: BTreeMap<(String, Option<String>), Map<String, Value>>,
+    rows: BTreeMap<(String, Option<String>), Variables>,
     /// Subjects whose rows contradict each other or cannot be read: every case of theirs is left out, with a reason.
     pub refused: BTreeMap<String, (String, &'static str)>,
     /// Findings about rows whose identifier names nobody.
@@ -41,7 +39,7 @@ impl Participants {
         let names = variable_names(&table, options)?;
         let mut people = Self { given: true, ..Self::default() };
         for row in &table.rows {
-            let id = row.cells.get(id_at).map_or("", String::as_str);
+            let id = row.cells.get(id_at).unwrap_or_default();
             let Some(subject) = subject_of(id) else {
                 let reason = format!(
                     "{}: line {}: `{}` is not a participant_id",
@@ -72,7 +70,7 @@ impl Participants {
         &mut self,
         subject: String,
         session: Option<String>,
-        variables: Map<String, Value>,
+        variables: Variables,
         path: &Path,
         line: u64,
     ) {
@@ -91,7 +89,7 @@ impl Participants {
     }
 
     /// What is known about a visit; of a subject, where the visit has no row of its own.
-    pub fn variables(&self, subject: &str, session: Option<&str>) -> Option<&Map<String, Value>> {
+    pub fn variables(&self, subject: &str, session: Option<&str>) -> Option<&Variables> {
         let of = |session: Option<&str>| {
             self.rows.get(&(subject.to_owned(), session.map(str::to_owned)))
         };
@@ -106,10 +104,7 @@ impl Participants {
 }
 
 /// What a `sub-X_sessions.tsv` says, by session.
-pub(super) fn sessions(
-    path: &Path,
-    options: &ScanOptions,
-) -> Result<BTreeMap<String, Map<String, Value>>> {
+pub(super) fn sessions(path: &Path, options: &ScanOptions) -> Result<BTreeMap<String, Variables>> {
     let table = Table::read(path, Separator::Tab)?;
     let at = table.column("session_id")?;
     let mut by_session = BTreeMap::new();
@@ -138,7 +133,7 @@ fn name_of(column: &str, options: &ScanOptions) -> String {
     renamed.map_or(column, |(name, _)| name).to_owned()
 }
 
-fn variables(row: &Row, names: &[String], without: &[Option<usize>]) -> Map<String, Value> {
+fn variables(row: &Row, names: &[String], without: &[Option<usize>]) -> Variables {
     names
         .iter()
         .zip(&row.cells)

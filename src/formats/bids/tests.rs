@@ -79,7 +79,7 @@ fn a_raw_folder_with_sessions_and_inheritance() {
     assert_eq!(f.short(one.flair.as_ref()), "sub-01/anat/sub-01_FLAIR.nii.gz");
     assert!(f.short(one.truth.as_ref()).ends_with("space-TRACE_desc-lesion_mask.nii.gz"));
     assert_eq!(f.short(one.bval.as_ref()), "dwi.bval");
-    assert_eq!(one.variables, *json!({"age": 71, "site": "007"}).as_object().unwrap());
+    assert_eq!(one.variables.to_map(), *json!({"age": 71, "site": "007"}).as_object().unwrap());
     assert_eq!((f.short(a.truth.as_ref()), f.short(a.sidecar.as_ref())), ("-".into(), "-".into()));
     assert_eq!(a.inherited_sidecars.len(), 2);
     assert_eq!((b.subject_id.as_str(), b.session_id.as_deref()), ("sub-02", Some("ses-b")));
@@ -88,7 +88,10 @@ fn a_raw_folder_with_sessions_and_inheritance() {
     let own = "sub-02/ses-b/dwi/sub-02_ses-b_dwi.json";
     assert_eq!(sidecars, ["dwi.json", "sub-02/sub-02_dwi.json", own]);
     assert_eq!(f.short(b.bval.as_ref()), "sub-02/ses-b/dwi/sub-02_ses-b_dwi.bval");
-    assert_eq!(b.variables, *json!({"age": null, "site": "B", "nihss": 4}).as_object().unwrap());
+    assert_eq!(
+        b.variables.to_map(),
+        *json!({"age": null, "site": "B", "nihss": 4}).as_object().unwrap()
+    );
     assert_eq!(excluded(&s), [] as [&str; 0]);
     assert!(s.findings.iter().any(|x| x.case_id == "sub-02_ses-a" && x.reason.contains("mask")));
 }
@@ -192,7 +195,7 @@ fn wrong_folders_and_tables_are_errors() {
     let error = scan(f.0.path(), &options).unwrap_err();
     assert!(error.advice().unwrap().contains("`NIHSS`") && error.fault() == Fault::Configuration);
     options.participants.insert("nihss".into(), "NIHSS".into());
-    assert_eq!(scan(f.0.path(), &options).unwrap().cases[0].variables["nihss"], 3);
+    assert_eq!(scan(f.0.path(), &options).unwrap().cases[0].variables.to_map()["nihss"], 3);
 }
 
 #[test]

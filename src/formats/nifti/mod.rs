@@ -6,7 +6,9 @@
 //! [`Volume`](crate::volume::Volume), so nothing is transposed.
 
 mod datatype;
+mod gzip;
 mod header;
+mod huffman;
 mod orientation;
 mod raw;
 mod read;

@@ -1,11 +1,9 @@
 //! Writing NIfTI-1: one file, little-endian, the affine as sform and, where it has no shear, as qform too.
 
-use std::io::Write;
 use std::path::Path;
 
-use flate2::{Compression, GzBuilder};
-
 use super::datatype::DataType;
+use super::gzip::Gzip;
 use super::orientation;
 use crate::error::{Error, Result};
 use crate::formats::files::{self, Published, io_error};
@@ -61,32 +59,30 @@ pub fn write_mask(path: &Path, mask: &Mask, options: &WriteOptions) -> Result<Pu
 /// # Errors
 /// As [`write_image`]; a data error where a value is not finite.
 pub fn write_image_i16(path: &Path, image: &Image, options: &WriteOptions) -> Result<Published> {
-    let (mut low, mut high, mut whole) = (f32::INFINITY, f32::NEG_INFINITY, true);
+    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+    let (mut finite, mut whole) = (true, true);
     for &v in image.voxels() {
-        if !v.is_finite() {
-            return Err(Error::data(format!(
-                "{}: int16 cannot store the value {v}",
-                path.display()
-            ))
-            .hint("replace values that are not finite, or write float32"));
-        }
-        low = low.min(v);
-        high = high.max(v);
-        whole &= v.fract() == 0.0;
+        finite &= v.is_finite();
+        // A cast saturates, so what int16 cannot hold as it is differs.
+        whole &= f32::from(v as i16).to_bits() == (v + 0.0).to_bits();
+        low = if v < low { v } else { low };
+        high = if v > high { v } else { high };
     }
-    let plain = (whole && low >= -32_768.0 && high <= 32_767.0) || low >= high;
-    let scaling = if plain && whole {
-        Scaling::none(DataType::Int16)
-    } else {
-        let range = (f64::from(high) - f64::from(low)).max(f64::MIN_POSITIVE);
-        // The header has single precision; what is stored follows what the header will say.
-        let slope = ((range / 65_534.0) as f32).max(f32::MIN_POSITIVE);
-        let intercept = f64::midpoint(f64::from(high), f64::from(low)) as f32;
-        Scaling { datatype: DataType::Int16, slope, intercept }
-    };
-    let (slope, intercept) = (f64::from(scaling.slope), f64::from(scaling.intercept));
+    if let Some(v) = image.voxels().iter().find(|v| !finite && !v.is_finite()) {
+        return Err(Error::data(format!("{}: int16 cannot store the value {v}", path.display()))
+            .hint("replace values that are not finite, or write float32"));
+    }
+    if whole {
+        let plain = Scaling::none(DataType::Int16);
+        return write(path, &[image], &plain, options, |v| (v as i16).to_le_bytes());
+    }
+    let range = (f64::from(high) - f64::from(low)).max(f64::MIN_POSITIVE);
+    // The header has single precision; what is stored follows what the header will say.
+    let slope = ((range / 65_534.0) as f32).max(f32::MIN_POSITIVE);
+    let intercept = f64::midpoint(f64::from(high), f64::from(low)) as f32;
+    let scaling = Scaling { datatype: DataType::Int16, slope, intercept };
+    let (slope, intercept) = (f64::from(slope), f64::from(intercept));
     write(path, &[image], &scaling, options, |v| {
-        // A cast saturates.
         (((f64::from(v) - intercept) / slope).round() as i16).to_le_bytes()
     })
 }
@@ -115,25 +111,22 @@ fn write<T: Copy, const N: usize>(
     let header = header(volumes, scaling, options).map_err(|e| e.context(path.display()))?;
     files::publish(path, |out| {
         let failed = |e: std::io::Error| io_error(path, "cannot be written", &e);
-        let send = |out: &mut dyn Write| -> std::io::Result<()> {
-            out.write_all(&header)?;
-            let mut block = Vec::with_capacity(BLOCK * N);
-            for volume in volumes {
-                for voxels in volume.voxels().chunks(BLOCK) {
-                    block.clear();
-                    block.extend(voxels.iter().flat_map(|&v| encode(v)));
-                    out.write_all(&block)?;
-                }
-            }
-            Ok(())
-        };
         if gzip {
-            // No name and no time in the gzip header: the same image gives the same bytes.
-            let mut encoder = GzBuilder::new().mtime(0).write(out, Compression::new(1));
-            send(&mut encoder).map_err(failed)?;
-            encoder.finish().map_err(failed)?;
-        } else {
-            send(out).map_err(failed)?;
+            let packed = || {
+                let mut packed = Gzip::new(out, N)?;
+                packed.voxels(&header, |byte| [byte])?;
+                volumes.iter().try_for_each(|v| packed.voxels(v.voxels(), &encode))?;
+                packed.finish()
+            };
+            return packed().map_err(failed);
+        }
+        out.write_all(&header).map_err(failed)?;
+        let mut block = Vec::with_capacity(BLOCK * N);
+        for voxels in volumes.iter().flat_map(|v| v.voxels().chunks(BLOCK)) {
+            block.resize(voxels.len() * N, 0);
+            let (stored, _) = block.as_chunks_mut::<N>();
+            stored.iter_mut().zip(voxels).for_each(|(bytes, v)| *bytes = encode(*v));
+            out.write_all(&block).map_err(failed)?;
         }
         Ok(())
     })

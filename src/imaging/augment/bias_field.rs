@@ -5,13 +5,12 @@
 //! van Leemput et al. 1999, doi:10.1109/42.811270). The polynomial is gathered to one in x alone for every row.
 
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
-use super::{check_probability, check_range, to_record};
+use super::{Draw, check_probability, check_range, to_record};
 use crate::error::{Error, Result};
-use crate::imaging::augment::elementary::exp;
+use crate::imaging::elementary::exp;
 use crate::imaging::random::uniform;
-use crate::volume::Image;
+use crate::volume::{Grid, Image};
 
 /// The highest order that is taken: 286 coefficients.
 const MAX_ORDER: u32 = 10;
@@ -74,6 +73,11 @@ impl BiasFieldDraw {
     /// # Errors
     /// A data error where the number of coefficients is not that of the order.
     pub fn apply(&self, image: &mut Image) -> Result<()> {
+        Draw { bias_field: Some(self.clone()), ..Draw::default() }.apply(image, None)
+    }
+
+    /// The field on a grid; none where it is 1 everywhere.
+    pub(super) fn field(&self, grid: &Grid) -> Result<Option<Field<'_>>> {
         if self.order > MAX_ORDER || self.coefficients.len() != terms(self.order) {
             return Err(Error::data(format!(
                 "a bias field of order {} with {} coefficients (expected order 0 to {MAX_ORDER}, with {})",
@@ -83,33 +87,28 @@ impl BiasFieldDraw {
             )));
         }
         if self.coefficients.iter().all(|c| *c == 0.0) {
-            return Ok(());
+            return Ok(None);
         }
-        let [nx, ny, nz] = image.grid().shape;
-        if nx * ny * nz == 0 {
-            return Ok(());
-        }
-        let xs: Vec<f32> = (0..nx).map(|x| centred(x, nx) as f32).collect();
-        image.voxels_mut().par_chunks_exact_mut(nx * ny).enumerate().for_each(|(z, slice)| {
-            let in_plane = self.at_z(centred(z, nz));
-            let mut exponents = vec![0.0_f32; nx];
-            for (y, row) in slice.chunks_exact_mut(nx).enumerate() {
-                let in_row = at_y(&in_plane, centred(y, ny));
-                exponents.fill(0.0);
-                for c in in_row.iter().rev() {
-                    let c = *c as f32;
-                    exponents.iter_mut().zip(&xs).for_each(|(e, x)| *e = *e * x + c);
-                }
-                row.iter_mut().zip(&exponents).for_each(|(v, e)| *v *= exp(*e));
-            }
-        });
-        Ok(())
+        let nx = grid.shape[0];
+        let xs = (0..nx).map(|x| centred(x, nx) as f32).collect();
+        Ok(Some(Field { draw: self, shape: grid.shape, xs }))
     }
+}
 
-    /// The polynomial in x and y that is left at one z: for each power of x, the coefficients of the powers of y.
-    fn at_z(&self, z: f64) -> Vec<Vec<f64>> {
-        let order = self.order as usize;
-        let mut rest = self.coefficients.as_slice();
+/// A field on a grid, row by row.
+pub(super) struct Field<'a> {
+    draw: &'a BiasFieldDraw,
+    shape: [usize; 3],
+    /// Where the voxels of a row lie between −1 and 1.
+    xs: Vec<f32>,
+}
+
+impl Field<'_> {
+    /// The polynomial in x and y that is left in slice `z`: for each power of x, the coefficients of the powers of y.
+    pub(super) fn at_z(&self, z: usize) -> Vec<Vec<f64>> {
+        let z = centred(z, self.shape[2]);
+        let order = self.draw.order as usize;
+        let mut rest = self.draw.coefficients.as_slice();
         (0..=order)
             .map(|i| {
                 (0..=order - i)
@@ -122,11 +121,32 @@ impl BiasFieldDraw {
             })
             .collect()
     }
+
+    /// Multiplies row `y` of the slice that `in_plane` was made for.
+    pub(super) fn multiply(&self, in_plane: &[Vec<f64>], y: usize, row: &mut [f32]) {
+        let mut in_row = [0.0_f32; MAX_ORDER as usize + 1];
+        let y = centred(y, self.shape[1]);
+        for (c, powers) in in_row.iter_mut().zip(in_plane) {
+            *c = polynomial(powers, y) as f32;
+        }
+        multiply_by_exp(row, &self.xs, &in_row[..in_plane.len()]);
+    }
 }
 
-/// The polynomial in x that is left at one y.
-fn at_y(in_plane: &[Vec<f64>], y: f64) -> Vec<f64> {
-    in_plane.iter().map(|powers| polynomial(powers, y)).collect()
+/// Multiplies each voxel by exp Σ cᵢ xⁱ.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn multiply_by_exp(row: &mut [f32], xs: &[f32], coefficients: &[f32]) {
+    let exponent = |x: f32| coefficients.iter().rev().fold(0.0, |e: f32, c| e * x + c);
+    let (blocks, rest) = row.as_chunks_mut::<16>();
+    let (xs, last) = xs.as_chunks::<16>();
+    for (block, xs) in blocks.iter_mut().zip(xs) {
+        let mut exponents = [0.0_f32; 16];
+        for c in coefficients.iter().rev() {
+            exponents.iter_mut().zip(xs).for_each(|(e, x)| *e = *e * x + c);
+        }
+        block.iter_mut().zip(&exponents).for_each(|(v, e)| *v *= exp(*e));
+    }
+    rest.iter_mut().zip(last).for_each(|(v, x)| *v *= exp(exponent(*x)));
 }
 
 /// Σ cₖ vᵏ.
@@ -154,7 +174,7 @@ mod tests {
         Ok(())
     }
 
-    // benches/peers/geometry.py, `bias_field`: TorchIO's generate_bias_field in NumPy.
+    // benches/peers/augment.py: TorchIO 1.2.1, tio.BiasField.
     #[test]
     fn agrees_with_torchio() -> Result<()> {
         let mut image = ramp();

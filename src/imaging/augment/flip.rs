@@ -6,10 +6,10 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use super::{check_probability, same_shape};
+use super::{Draw, check_probability};
 use crate::error::Result;
 use crate::imaging::random::chance;
-use crate::volume::{Affine, Grid, Image, Mask, Volume};
+use crate::volume::{Affine, Grid, Image, Mask};
 
 /// A direction of the head, with its opposite.
 #[derive(
@@ -75,12 +75,7 @@ impl FlipDraw {
     /// # Errors
     /// A data error where the mask has another shape than the image.
     pub fn apply(&self, image: &mut Image, mask: Option<&mut Mask>) -> Result<()> {
-        if let Some(mask) = mask {
-            same_shape(image, mask)?;
-            reverse(mask, self.voxel_axes);
-        }
-        reverse(image, self.voxel_axes);
-        Ok(())
+        Draw { flip: Some(self.clone()), ..Draw::default() }.apply(image, mask)
     }
 }
 
@@ -99,26 +94,8 @@ fn voxel_axes(affine: &Affine) -> [usize; 3] {
     axes
 }
 
-/// Reverses voxel axes in place.
-fn reverse<T>(volume: &mut Volume<T>, [x, y, z]: [bool; 3]) {
-    let [nx, ny, _] = volume.grid().shape;
-    let voxels = volume.voxels_mut();
-    if nx * ny == 0 {
-        return;
-    }
-    if x {
-        voxels.chunks_exact_mut(nx).for_each(<[T]>::reverse);
-    }
-    if y {
-        voxels.chunks_exact_mut(nx * ny).for_each(|slice| swap_ends(slice, nx));
-    }
-    if z {
-        swap_ends(voxels, nx * ny);
-    }
-}
-
 /// Reverses the order of the blocks of `length` items.
-fn swap_ends<T>(items: &mut [T], length: usize) {
+pub(super) fn swap_ends<T>(items: &mut [T], length: usize) {
     let blocks = items.len() / length;
     let (front, back) = items.split_at_mut(blocks.div_ceil(2) * length);
     let pairs = front.chunks_exact_mut(length).zip(back.chunks_exact_mut(length).rev());
@@ -132,6 +109,7 @@ mod tests {
     use super::super::tests::{lesion, ramp};
     use super::*;
     use crate::imaging::random::keyed;
+    use crate::volume::Volume;
 
     #[test]
     fn each_axis_is_reversed_in_image_and_mask() -> Result<()> {

@@ -10,8 +10,8 @@
 
 mod affine_slices;
 mod bias_field;
-pub(super) mod elementary;
 mod flip;
+mod fused;
 mod gamma;
 
 use rand_chacha::ChaCha8Rng;
@@ -129,23 +129,8 @@ impl Draw {
     ///
     /// # Errors
     /// A data error where the mask has another shape than the image, or the record was made for another grid.
-    pub fn apply(&self, image: &mut Image, mut mask: Option<&mut Mask>) -> Result<()> {
-        if let Some(mask) = mask.as_deref() {
-            same_shape(image, mask)?;
-        }
-        if let Some(drawn) = &self.affine_slices {
-            drawn.apply(image, mask.as_deref_mut())?;
-        }
-        if let Some(drawn) = &self.bias_field {
-            drawn.apply(image)?;
-        }
-        if let Some(drawn) = &self.flip {
-            drawn.apply(image, mask)?;
-        }
-        if let Some(drawn) = &self.gamma {
-            drawn.apply(image);
-        }
-        Ok(())
+    pub fn apply(&self, image: &mut Image, mask: Option<&mut Mask>) -> Result<()> {
+        fused::apply(self, image, mask)
     }
 }
 
@@ -184,7 +169,7 @@ mod tests {
     use crate::imaging::random::keyed;
     use crate::volume::{Affine, Volume};
 
-    /// `ramp` of benches/peers/geometry.py.
+    /// `ramp` of benches/peers/augment.py.
     pub(super) fn ramp() -> Image {
         let data = Array3::from_shape_fn((4, 5, 6), |(z, y, x)| {
             ((x * 7 + y * 13 + z * 29) % 31) as f32 + 0.5 * x as f32 - 0.25 * (y * z) as f32

@@ -77,11 +77,11 @@ impl Basis {
         let weights = if sum == Sum::Numerator { &y.fit } else { &y.square };
         let mut at = 0;
         for row in &v.rows[block.row..block.row_end] {
-            let w = weights[row.y].map(|w| w as f32);
-            let rows = &mut self.rows[y.base[row.y] * width..][..4 * width];
-            for run in &v.runs[row.run..row.run_end] {
-                let end = at + run.len as usize;
-                add_run(&values[at..end], w, run.x as usize, rows);
+            let w = weights[row.y as usize].map(|w| w as f32);
+            let rows = &mut self.rows[y.base[row.y as usize] * width..][..4 * width];
+            for run in v.runs(row) {
+                let end = at + usize::from(run.len);
+                add_run(&values[at..end], w, usize::from(run.x), rows);
                 at = end;
             }
         }
@@ -130,11 +130,12 @@ impl Basis {
         let y = &self.axes[1];
         let mut at = 0;
         for row in &v.rows[block.row..block.row_end] {
-            let w = y.value[row.y].map(|w| w as f32);
-            let rows = &self.rows[y.base[row.y] * self.width..][..4 * self.width];
-            for run in &v.runs[row.run..row.run_end] {
-                let len = run.len as usize;
-                combine(rows, w, run.x as usize, &mut field[at..at + len.next_multiple_of(LANES)]);
+            let w = y.value[row.y as usize].map(|w| w as f32);
+            let rows = &self.rows[y.base[row.y as usize] * self.width..][..4 * self.width];
+            for run in v.runs(row) {
+                let len = usize::from(run.len);
+                let out = &mut field[at..at + len.next_multiple_of(LANES)];
+                combine(rows, w, usize::from(run.x), out);
                 at += len;
             }
         }
@@ -246,9 +247,10 @@ mod tests {
         let mut values = v.input.iter();
         for slice in &v.slices {
             for row in &v.rows[slice.blocks[0].row..slice.blocks[slice.blocks.len() - 1].row_end] {
-                for run in &v.runs[row.run..row.run_end] {
+                for run in v.runs(row) {
                     for x in run.x..run.x + run.len {
-                        each(*values.next().unwrap_or(&f32::NAN), [x as usize, row.y, slice.z]);
+                        let place = [usize::from(x), row.y as usize, slice.z];
+                        each(*values.next().unwrap_or(&f32::NAN), place);
                     }
                 }
             }

@@ -41,22 +41,30 @@ pub(super) struct Fit {
 }
 
 impl Fit {
-    /// The state before the first level: no field.
-    pub fn new(voxels: Voxels, shape: [usize; 3], p: &Parameters) -> Self {
-        let corrected = voxels.input.clone();
+    /// The state before the first level: no field. Its two largest buffers have room for `all` voxels, to become the results.
+    pub fn new(voxels: Voxels, shape: [usize; 3], all: usize, p: &Parameters) -> Self {
+        let room = |len: usize| Vec::with_capacity(usize::max(all, len));
+        let (mut field, mut corrected) = (room(voxels.len() + LANES), room(voxels.len()));
+        field.resize(voxels.len() + LANES, 0.0);
+        corrected.extend_from_slice(&voxels.input);
         let mut extremes = Extremes::default();
         extremes.take_all(&corrected);
         Self {
             shape,
             convergence: p.convergence as f32,
             sharpener: Sharpener::new(p.bins, p.wiener_noise, p.fwhm),
-            field: vec![0.0; voxels.len() + LANES],
+            field,
             range: extremes.range(&corrected),
             corrected,
             block: vec![0.0; voxels.block_room()],
             change: vec![0.0; voxels.block_room()],
             voxels,
         }
+    }
+
+    /// The two largest buffers.
+    pub fn into_buffers(self) -> [Vec<f32>; 2] {
+        [self.field, self.corrected]
     }
 
     /// At most `iterations` iterations on this lattice; how many, and why no more.

@@ -21,12 +21,14 @@ mod sharpen;
 mod shrink;
 mod voxels;
 
+use ndarray::Array3;
+
 use crate::error::{Error, Result};
-use crate::volume::{Image, Mask};
+use crate::volume::{Grid, Image, Mask};
 use basis::Basis;
 use lattice::Lattice;
 use level::{Fit, Stopped};
-use voxels::Voxels;
+use voxels::{MOST_ALONG_X, Voxels};
 
 /// Control points that a lattice may have on its last level.
 const MOST_CONTROL_POINTS: usize = 1 << 21;
@@ -145,18 +147,22 @@ fn last_level(size: [usize; 3], levels: usize) -> f64 {
         .product()
 }
 
-/// An upper bound of the bytes that [`correct`] allocates for an image of `voxels` voxels, its results included.
+/// An upper bound of the bytes that [`correct`] without weights allocates for an image of `voxels` voxels, its results
+/// included.
 ///
-/// 8 bytes a voxel of results; for a masked voxel 4 of input, 4 of field, 4 of corrected input, 4 of weights, and at most
-/// 20 of runs and rows (in a mask of single voxels, 16 or more along x); 6 lattices in double precision; 4 MiB of tables
-/// and blocks.
+/// 8 bytes a voxel of results, which are the fit's field and corrected input before; 4 bytes of input and runs for every
+/// voxel that `shrink` leaves of an image of 4·shrink or more voxels along x and y; 12 bytes a row, for rows of 48 voxels or
+/// more; 6 lattices in double precision; 256 KiB of tables and blocks.
 pub fn footprint_bytes(voxels: u64, parameters: &Parameters) -> u64 {
     let most = MOST_CONTROL_POINTS as f64;
     let lattice = match parameters.spline_distance_mm {
         Some(_) => most,
         None => last_level(parameters.control_points, parameters.iterations.len()).min(most),
     };
-    voxels.saturating_mul(44).saturating_add(6 * 8 * lattice as u64 + (4 << 20))
+    let in_plane = (parameters.shrink as u64).saturating_pow(2).max(1);
+    let kept = voxels.saturating_mul(4) / in_plane;
+    let whole = voxels.saturating_mul(8).saturating_add(voxels / 4);
+    whole.saturating_add(kept).saturating_add(6 * 8 * lattice as u64 + (256 << 10))
 }
 
 /// What N4 found.
@@ -191,15 +197,7 @@ pub fn correct(
     parameters.check()?;
     let grid = image.grid();
     let (shape, spacing_mm) = (grid.shape, grid.affine.spacing_mm());
-    same_shape("mask", mask.grid().shape, shape)?;
-    if let Some(weights) = weights {
-        same_shape("weight image", weights.grid().shape, shape)?;
-    }
-    if shape[0] < 2 || shape[1] < 2 || shape[2] < 1 {
-        return Err(Error::data(format!(
-            "the image has {shape:?} voxels; N4 needs 2 or more along x and y"
-        )));
-    }
+    check_shapes(shape, mask, weights)?;
     let size = parameters.lattice_size(shape, spacing_mm)?;
     let axes = shrink::thinned(shape, spacing_mm, parameters.shrink);
     let working = axes.map(|a| a.count);
@@ -207,13 +205,14 @@ pub fn correct(
     let mut warnings = Vec::new();
     let mut iterations = vec![0; parameters.iterations.len()];
     let mut lattice = Lattice::zeros(size);
+    let mut buffers = [vec![], vec![]];
     if voxels.len() == 0 {
         warnings.push(match parameters.shrink {
             1 => "the mask is empty: the field is zero".into(),
             n => format!("the mask is empty at shrink {n}: the field is zero"),
         });
     } else {
-        let mut fit = Fit::new(voxels, working, parameters);
+        let mut fit = Fit::new(voxels, working, grid.voxels(), parameters);
         for (level, done) in iterations.iter_mut().enumerate() {
             if level > 0 {
                 lattice = lattice.refined(shape.map(|n| n > 1));
@@ -229,11 +228,37 @@ pub fn correct(
                 break;
             }
         }
+        buffers = fit.into_buffers();
     }
-    let mut log_field = Image::filled(&grid, 0.0);
-    let mut corrected = Image::filled(&grid, 0.0);
+    let [log_field, corrected] = buffers.map(|buffer| volume(buffer, &grid));
+    let (mut log_field, mut corrected) = (log_field?, corrected?);
     Basis::new(shape, lattice.size).render(&lattice, image, &mut log_field, &mut corrected);
     Ok(Corrected { image: corrected, log_field, iterations, warnings })
+}
+
+/// A volume in a buffer, whose values are of no use.
+fn volume(mut buffer: Vec<f32>, grid: &Grid) -> Result<Image> {
+    buffer.resize(grid.voxels(), 0.0);
+    let data = Array3::from_shape_vec(grid.dim(), buffer).map_err(|e| Error::bug(e.to_string()))?;
+    Ok(Image { data, affine: grid.affine })
+}
+
+fn check_shapes(shape: [usize; 3], mask: &Mask, weights: Option<&Image>) -> Result<()> {
+    same_shape("mask", mask.grid().shape, shape)?;
+    if let Some(weights) = weights {
+        same_shape("weight image", weights.grid().shape, shape)?;
+    }
+    if shape[0] > MOST_ALONG_X {
+        return Err(Error::data(format!(
+            "the image has {shape:?} voxels; N4 takes {MOST_ALONG_X} at most along x"
+        )));
+    }
+    if shape[0] < 2 || shape[1] < 2 || shape[2] < 1 {
+        return Err(Error::data(format!(
+            "the image has {shape:?} voxels; N4 needs 2 or more along x and y"
+        )));
+    }
+    Ok(())
 }
 
 fn same_shape(what: &str, found: [usize; 3], expected: [usize; 3]) -> Result<()> {

@@ -4,7 +4,8 @@
 //! far as slices do not end up further apart than the thinned in-plane voxels (so thick slices are all kept), and
 //! never below [`FEWEST`] slices: f = clamp(⌊shrink·min(Δx, Δy)/Δz⌋, 1, ⌊slices/4⌋). ⌊n/f⌋ voxels remain, the
 //! thinned grid centred on the whole one: the first is at ⌊(n − 1)/2 − f·(⌊n/f⌋ − 1)/2 + ½⌋, as ITK's shrink filter has
-//! it. The field is later evaluated on the whole grid, first voxel to first and last to last.
+//! it. (Where that is a tie, ITK may take the voxel below, by how origin and spacing of an oblique image round.) The field
+//! is later evaluated on the whole grid, first voxel to first and last to last.
 
 /// Voxels that remain along an axis, if it has as many.
 const FEWEST: usize = 4;

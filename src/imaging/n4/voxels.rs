@@ -8,24 +8,27 @@ use crate::volume::{Image, Mask};
 /// Voxels that are handled while they stay in the innermost cache; a longer row is a block of its own.
 const BLOCK: usize = 4096;
 
+/// Voxels that an image may have along x, so that runs stay small.
+pub(super) const MOST_ALONG_X: usize = u16::MAX as usize;
+
 /// Neighbouring masked voxels of one row.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Run {
     /// First voxel.
-    pub x: u32,
+    pub x: u16,
     /// Number of voxels.
-    pub len: u32,
+    pub len: u16,
 }
 
 /// One row of a slice with at least one masked voxel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     /// Row within the slice.
-    pub y: usize,
+    pub y: u32,
     /// First of its runs.
-    pub run: usize,
+    run: u32,
     /// One past the last of its runs.
-    pub run_end: usize,
+    run_end: u32,
 }
 
 /// Whole rows of one slice, at most about [`BLOCK`] voxels of them.
@@ -77,10 +80,12 @@ impl Voxels {
         axes: [Thinned; 3],
     ) -> Result<Self> {
         let mut voxels = Self::default();
-        let most = masked(mask, axes);
-        voxels.input.reserve_exact(most);
-        voxels.weights.reserve_exact(if weights.is_some() { most } else { 0 });
         let [nx, ny, _] = image.grid().shape;
+        let [most, runs, rows] = counts(mask, nx, axes);
+        voxels.input.reserve_exact(most);
+        voxels.runs.reserve_exact(runs);
+        voxels.rows.reserve_exact(rows);
+        voxels.weights.reserve_exact(if weights.is_some() { most } else { 0 });
         let [along_x, along_y, along_z] = axes;
         for z in 0..along_z.count {
             let (row, start) = (voxels.rows.len(), voxels.input.len());
@@ -93,7 +98,8 @@ impl Voxels {
                 let run = voxels.runs.len();
                 voxels.gather_row(&image.voxels()[source], inside, weights, along_x);
                 if voxels.runs.len() > run {
-                    voxels.rows.push(Row { y, run, run_end: voxels.runs.len() });
+                    let [run, run_end] = [run, voxels.runs.len()].map(|r| r as u32);
+                    voxels.rows.push(Row { y: y as u32, run, run_end });
                 }
             }
             if voxels.rows.len() > row {
@@ -130,7 +136,7 @@ impl Voxels {
             self.weights.extend(weights.map(|w| w[x]));
             match self.runs.last_mut().filter(|_| open) {
                 Some(run) => run.len += 1,
-                None => self.runs.push(Run { x: i as u32, len: 1 }),
+                None => self.runs.push(Run { x: i as u16, len: 1 }),
             }
             open = true;
         }
@@ -143,7 +149,7 @@ impl Voxels {
             let start = x + start;
             x = first(&mask[start..], |m| m == 0).map_or(mask.len(), |len| start + len);
             self.input.extend_from_slice(&image[start..x]);
-            self.runs.push(Run { x: start as u32, len: (x - start) as u32 });
+            self.runs.push(Run { x: start as u16, len: (x - start) as u16 });
         }
     }
 
@@ -152,7 +158,7 @@ impl Voxels {
         let mut blocks = Vec::new();
         let mut end = start;
         for (i, r) in self.rows.iter().enumerate().skip(row) {
-            let len: usize = self.runs[r.run..r.run_end].iter().map(|r| r.len as usize).sum();
+            let len: usize = self.runs(r).iter().map(|r| usize::from(r.len)).sum();
             if end > start && end - start + len > BLOCK {
                 blocks.push(Block { row, row_end: i, start, end });
                 (row, start) = (i, end);
@@ -161,6 +167,11 @@ impl Voxels {
         }
         blocks.push(Block { row, row_end: self.rows.len(), start, end });
         blocks
+    }
+
+    /// The runs of a row.
+    pub fn runs(&self, row: &Row) -> &[Run] {
+        &self.runs[row.run as usize..row.run_end as usize]
     }
 
     /// Number of masked voxels.
@@ -184,13 +195,20 @@ fn first(mask: &[u8], wanted: impl Fn(u8) -> bool) -> Option<usize> {
     tail.iter().position(|&m| wanted(m)).map(|i| skipped * 32 + i)
 }
 
-/// Number of masked voxels of the thinned grid, at most.
-fn masked(mask: &Mask, axes: [Thinned; 3]) -> usize {
-    if axes.iter().all(|a| a.factor == 1) {
-        mask.voxels().iter().map(|&m| usize::from(m != 0)).sum()
-    } else {
-        axes.iter().map(|a| a.count).product()
+/// Masked voxels, runs and rows of the thinned grid: the first two exactly or, where it is thinned, at most and none.
+fn counts(mask: &Mask, nx: usize, axes: [Thinned; 3]) -> [usize; 3] {
+    let rows = axes[1].count * axes[2].count;
+    if axes.iter().any(|a| a.factor > 1) {
+        return [rows * axes[0].count, 0, rows];
     }
+    let (mut masked, mut runs) = (0, 0);
+    for row in mask.voxels().chunks_exact(nx) {
+        masked += row.iter().map(|&m| usize::from(m != 0)).sum::<usize>();
+        runs += usize::from(row[0] != 0);
+        runs +=
+            row.windows(2).map(|m| usize::from(m[0] == 0) & usize::from(m[1] != 0)).sum::<usize>();
+    }
+    [masked, runs, rows]
 }
 
 /// Logarithms of what is above zero; the rest stays.
@@ -227,7 +245,7 @@ mod tests {
         let v = Voxels::gather(&image, &mask, None, thinned([7, 3, 2], [1.0; 3], 1)).unwrap();
         let runs: Vec<_> = v.runs.iter().map(|r| (r.x, r.len)).collect();
         assert_eq!(runs, [(0, 3), (5, 2), (6, 1), (2, 2)]);
-        let rows: Vec<_> = v.rows.iter().map(|r| (r.y, r.run_end - r.run)).collect();
+        let rows: Vec<_> = v.rows.iter().map(|r| (r.y, v.runs(r).len())).collect();
         assert_eq!(rows, [(0, 2), (2, 1), (1, 1)]);
         let ends: Vec<_> =
             v.slices.iter().map(|s| (s.z, s.blocks.len(), s.blocks[0].end)).collect();

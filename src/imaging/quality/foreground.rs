@@ -19,6 +19,8 @@ pub(super) struct Head {
     pub shape: [usize; 3],
     /// Voxels in each slice.
     pub slice_voxels: Vec<usize>,
+    /// The intensities in the head, in memory order.
+    pub values: Vec<f32>,
     /// First and last head voxel along x of each row (y fastest, then z); none in rows without one.
     pub row_spans: Vec<Option<(usize, usize)>>,
 }
@@ -32,25 +34,30 @@ impl Head {
             Some(threshold) => voxels.iter().map(|&v| u8::from(v > threshold)).collect(),
             None => vec![0; voxels.len()],
         };
-        let row_spans = mask
+        let row_spans: Vec<_> = mask
             .chunks_exact(nx)
             .map(|row| {
                 Some((row.iter().position(|&m| m != 0)?, row.iter().rposition(|&m| m != 0)?))
             })
             .collect();
-        let slice_voxels =
-            mask.chunks_exact(nx * ny).map(|s| s.iter().filter(|&&m| m != 0).count()).collect();
-        Self { mask, shape, slice_voxels, row_spans }
+        let slice_voxels: Vec<usize> = mask
+            .chunks_exact(nx * ny)
+            .map(|s| s.iter().map(|&m| usize::from(m != 0)).sum())
+            .collect();
+        let mut values = Vec::with_capacity(slice_voxels.iter().sum());
+        for ((row, inside), span) in
+            voxels.chunks_exact(nx).zip(mask.chunks_exact(nx)).zip(&row_spans)
+        {
+            let Some((first, last)) = *span else { continue };
+            let pairs = row[first..=last].iter().zip(&inside[first..=last]);
+            values.extend(pairs.filter(|(_, m)| **m != 0).map(|(v, _)| *v));
+        }
+        Self { mask, shape, slice_voxels, values, row_spans }
     }
 
     /// Number of voxels.
     pub fn voxels(&self) -> usize {
         self.slice_voxels.iter().sum()
-    }
-
-    /// The intensities in the head, in memory order.
-    pub fn values<'a>(&'a self, voxels: &'a [f32]) -> impl Iterator<Item = f32> + Clone + 'a {
-        self.mask.iter().zip(voxels).filter(|(m, _)| **m != 0).map(|(_, &v)| v)
     }
 
     /// Whether each voxel of slice `z` lies between head voxels along its row and along its column.

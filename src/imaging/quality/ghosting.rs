@@ -15,10 +15,7 @@ pub(super) fn ratio(voxels: &[f32], head: &Head, axis: PhaseAxis) -> f64 {
         for (y, (row, in_head)) in slice.chunks_exact(nx).zip(mask.chunks_exact(nx)).enumerate() {
             match axis {
                 PhaseAxis::X => swap_halves(in_head, &mut shifted),
-                PhaseAxis::Y => match partner(y, ny) {
-                    Some(y) => shifted.copy_from_slice(&mask[y * nx..][..nx]),
-                    None => shifted.fill(0),
-                },
+                PhaseAxis::Y => shifted.copy_from_slice(&mask[partner(y, ny) * nx..][..nx]),
             }
             let (mut in_ghost, mut in_rest, mut ghosts, mut rests) =
                 (0.0_f32, 0.0_f32, 0_u32, 0_u32);
@@ -33,7 +30,7 @@ pub(super) fn ratio(voxels: &[f32], head: &Head, axis: PhaseAxis) -> f64 {
             rest = (rest.0 + f64::from(in_rest), rest.1 + rests as usize);
         }
     }
-    let signal = median(&mut head.values(voxels).collect::<Vec<_>>()).unwrap_or(0.0);
+    let signal = median(&mut head.values.clone()).unwrap_or(0.0);
     if ghost.1 == 0 || rest.1 == 0 || signal <= 0.0 {
         return 0.0;
     }
@@ -41,14 +38,27 @@ pub(super) fn ratio(voxels: &[f32], head: &Head, axis: PhaseAxis) -> f64 {
     if ratio.is_finite() { ratio } else { 0.0 }
 }
 
-/// The place half an axis of `n` away; the last one of an odd axis has none.
-fn partner(i: usize, n: usize) -> Option<usize> {
-    let half = n / 2;
-    if i < half { Some(i + half) } else { (i < 2 * half).then(|| i - half) }
+/// The place half an axis of `n` away, around its end: where `numpy.roll` by n / 2 takes `i` from.
+fn partner(i: usize, n: usize) -> usize {
+    (i + n - n / 2) % n
 }
 
 fn swap_halves(row: &[u8], shifted: &mut [u8]) {
     for (i, value) in shifted.iter_mut().enumerate() {
-        *value = partner(i, row.len()).map_or(0, |i| row[i]);
+        *value = row[partner(i, row.len())];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ```python
+    /// import numpy as np; np.roll(np.arange(5), 2), np.roll(np.arange(4), 2)
+    /// ```
+    #[test]
+    fn a_ghost_lies_where_numpy_rolls_the_head_to() {
+        assert_eq!([0, 1, 2, 3, 4].map(|i| partner(i, 5)), [3, 4, 0, 1, 2]);
+        assert_eq!([0, 1, 2, 3].map(|i| partner(i, 4)), [2, 3, 0, 1]);
     }
 }

@@ -1,10 +1,13 @@
 //! Measures of the intensities alone: range, broken and clipped values, sharpness, contrast.
 
 use super::foreground::{Head, split};
-use crate::imaging::augment::elementary::log2;
+use crate::imaging::elementary::log2;
 
 /// This many voxels at the maximum are chance, not clipping.
 const HANDFUL: usize = 5;
+
+/// Values that are summed side by side.
+const LANES: usize = 16;
 
 /// Counts of one pass over all voxels.
 pub(super) struct Census {
@@ -43,8 +46,8 @@ impl Census {
 }
 
 /// Share of the head's voxels at exactly the image's maximum; 0 where they are no more than a handful.
-pub(super) fn clipped_share(voxels: &[f32], head: &Head, max: f32) -> f64 {
-    let at_max = head.values(voxels).filter(|&v| v >= max).count();
+pub(super) fn clipped_share(head: &Head, max: f32) -> f64 {
+    let at_max = head.values.iter().map(|&v| usize::from(v >= max)).sum::<usize>();
     if at_max > HANDFUL { at_max as f64 / head.voxels() as f64 } else { 0.0 }
 }
 
@@ -58,21 +61,7 @@ pub(super) fn efc(voxels: &[f32]) -> f64 {
     let (mut energy, mut sum, mut entropy) = (0.0, 0.0, 0.0);
     // Sums of a row's length in single precision lanes, the rows in double: Σ (v/B) log (v/B) = (Σ v log v − log B Σ v) / B.
     for block in voxels.chunks(256) {
-        let mut lanes = [[0.0_f32; 8]; 3];
-        let (eights, rest) = block.as_chunks::<8>();
-        let mut last = [0.0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        for eight in eights.iter().chain([&last]) {
-            for (i, v) in eight.iter().enumerate() {
-                let v = v.abs();
-                let information = if v < f32::MIN_POSITIVE { 0.0 } else { v * log2(v) };
-                lanes[0][i] += v * v;
-                lanes[1][i] += v;
-                lanes[2][i] += information;
-            }
-        }
-        let [squares, values, information] =
-            lanes.map(|l| l.iter().map(|&v| f64::from(v)).sum::<f64>());
+        let [squares, values, information] = block_sums(block);
         (energy, sum, entropy) = (energy + squares, sum + values, entropy + information);
     }
     if !(energy > 0.0 && energy.is_finite()) || n < 2.0 {
@@ -82,17 +71,38 @@ pub(super) fn efc(voxels: &[f32]) -> f64 {
     (entropy - b.log2() * sum) / b / (n.sqrt() * (1.0 / n.sqrt()).log2())
 }
 
+/// Σ v², Σ |v| and Σ |v| log₂ |v|.
+#[multiversion::multiversion(targets("x86_64+avx512f+avx512vl", "x86_64+avx2"))]
+fn block_sums(block: &[f32]) -> [f64; 3] {
+    let mut lanes = [[0.0_f32; LANES]; 3];
+    let (chunks, rest) = block.as_chunks::<LANES>();
+    let mut last = [0.0; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter().chain(std::iter::once(&last)) {
+        for i in 0..LANES {
+            let v = chunk[i].abs();
+            let information = if v < f32::MIN_POSITIVE { 0.0 } else { v * log2(v) };
+            lanes[0][i] += v * v;
+            lanes[1][i] += v;
+            lanes[2][i] += information;
+        }
+    }
+    let sum = |lane: [f32; LANES]| lane.iter().map(|&v| f64::from(v)).sum::<f64>();
+    [sum(lanes[0]), sum(lanes[1]), sum(lanes[2])]
+}
+
 /// Coefficient of joint variation of two tissues: (σ₁ + σ₂) / |μ₁ − μ₂| (Ganzetti et al. 2016, doi:10.3389/fninf.2016.00010;
 /// MRIQC's `cjv`). Higher is worse: noise and shading widen the classes.
 ///
 /// MRIQC takes white and grey matter from a segmentation. Without one, the two classes here are the head's voxels below and
 /// above Otsu's threshold of the head: comparable between images of one kind, not with MRIQC's figures. 0 where
 /// the head has no two classes.
-pub(super) fn cjv(voxels: &[f32], head: &Head, max: f32) -> f64 {
-    let low = head.values(voxels).fold(f32::INFINITY, f32::min);
-    let Some(threshold) = split(head.values(voxels), low, max) else { return 0.0 };
+pub(super) fn cjv(head: &Head, max: f32) -> f64 {
+    let values = || head.values.iter().copied();
+    let low = values().fold(f32::INFINITY, f32::min);
+    let Some(threshold) = split(values(), low, max) else { return 0.0 };
     let mut classes = [(0.0_f64, 0.0_f64, 0.0_f64); 2];
-    for v in head.values(voxels) {
+    for v in values() {
         let (n, sum, squares) = &mut classes[usize::from(v > threshold)];
         let v = f64::from(v);
         (*n, *sum, *squares) = (*n + 1.0, *sum + v, *squares + v * v);
@@ -155,9 +165,9 @@ mod tests {
         }
         let head = Head::find(&image, 0.0, 202.0);
         assert_eq!(head.voxels(), 12 * 10 * 4);
-        let value = cjv(image.voxels(), &head, 202.0);
+        let value = cjv(&head, 202.0);
         assert!((value - 0.03).abs() < 1e-9, "{value}");
-        let clipped = clipped_share(image.voxels(), &head, 202.0);
+        let clipped = clipped_share(&head, 202.0);
         assert!((clipped - 0.25).abs() < 1e-12, "{clipped}");
     }
 }

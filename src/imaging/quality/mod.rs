@@ -124,13 +124,13 @@ pub fn measure(image: &Image, truth: Option<&Mask>, options: &Options) -> Result
         intensity_max: f64::from(census.max),
         nonfinite_share: census.nonfinite_share,
         negative_share: census.negative_share,
-        clipped_share: intensity::clipped_share(voxels, &head, census.max),
+        clipped_share: intensity::clipped_share(&head, census.max),
         foreground_share: head.voxels() as f64 / voxels.len() as f64,
         noise_sigma,
         noise_source,
-        snr: snr(voxels, &head, noise_sigma),
+        snr: snr(&head, noise_sigma),
         efc: intensity::efc(voxels),
-        cjv: intensity::cjv(voxels, &head, census.max),
+        cjv: intensity::cjv(&head, census.max),
         ghost_to_signal_ratio: ghosting::ratio(voxels, &head, options.phase_axis),
         slice_jump_max: slices::largest_jump(voxels, &head),
         dropout_slices: slices::dropouts(voxels, &head, options.dropout_ratio) as u64,
@@ -158,11 +158,11 @@ fn finite_range(census: &Census) -> (f32, f32) {
     }
 }
 
-fn snr(voxels: &[f32], head: &Head, noise_sigma: f64) -> f64 {
+fn snr(head: &Head, noise_sigma: f64) -> f64 {
     if head.voxels() == 0 {
         return 0.0;
     }
-    let mean = head.values(voxels).map(f64::from).sum::<f64>() / head.voxels() as f64;
+    let mean = head.values.iter().map(|v| f64::from(*v)).sum::<f64>() / head.voxels() as f64;
     let ratio = mean / noise_sigma;
     if ratio.is_finite() { ratio.clamp(0.0, SNR_LIMIT) } else { SNR_LIMIT }
 }
@@ -188,11 +188,20 @@ fn truth_measures(truth: &Mask, image: &Image, head: &Head) -> Result<(f64, Opti
     Ok((volume_ml, (all > 0).then(|| (all - inside) as f64 / all as f64)))
 }
 
-/// The middle value (the lower of the two middle ones); reorders the values. None where there are none.
+/// The middle value, or the mean of the two middle ones; reorders the values. None where there are none.
 fn median(values: &mut [f32]) -> Option<f64> {
-    let middle = values.len().checked_sub(1)? / 2;
-    let (_, value, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
-    Some(f64::from(*value))
+    let upper = values.len() / 2;
+    let even = values.len().is_multiple_of(2);
+    if values.is_empty() {
+        return None;
+    }
+    let (below, value, _) = values.select_nth_unstable_by(upper, f32::total_cmp);
+    let value = f64::from(*value);
+    if !even {
+        return Some(value);
+    }
+    let lower = below.iter().copied().max_by(f32::total_cmp)?;
+    Some(f64::midpoint(f64::from(lower), value))
 }
 
 #[cfg(test)]
