@@ -1,7 +1,7 @@
 //! Resampling, distances, scores, augmentation and quality measures at the sizes of real cases.
 //!
-//! `cargo bench --bench geometry`; the same work by `SimpleITK`, `SciPy` and `NumPy`:
-//! `python benches/peers/geometry.py times`. On a busy machine set `RAYON_NUM_THREADS=1`.
+//! `cargo bench --bench geometry`; beside the reference tools: `benches/peers/run.py speed`. On a busy machine set
+//! `RAYON_NUM_THREADS=1`.
 
 use std::hint::black_box;
 use std::time::Duration;

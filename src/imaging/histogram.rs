@@ -189,7 +189,9 @@ mod tests {
             let mut counts = vec![0_u64; bins];
             for v in values.iter().map(|v| f64::from(*v)) {
                 let bin = (0..bins).rfind(|b| v >= h.edge(*b) && v <= range[1]);
-                bin.into_iter().for_each(|b| counts[b] += 1);
+                if let Some(b) = bin {
+                    counts[b] += 1;
+                }
             }
             assert_eq!(h.counts, counts, "{bins} bins");
         }

@@ -250,8 +250,12 @@ mod tests {
     fn the_parts_are_the_whole() -> Result<()> {
         let (t, p) = (random_mask(5, 0.1), random_mask(6, 0.1));
         let s = score(&t, &p)?;
-        assert_eq!(overlap(&t, &p)?.dice(), s.dice);
-        assert_eq!(lesions(&t, &p)?.f1(), s.lesion_f1);
+        let (lesions, overlap) = (lesions(&t, &p)?, overlap(&t, &p)?);
+        assert_eq!((lesions.f1(), overlap.dice()), (s.lesion_f1, s.dice));
+        assert_eq!(
+            [lesions.truth_voxels, lesions.predicted_voxels],
+            [overlap.truth, overlap.predicted]
+        );
         assert_eq!(surface_distances(&t, &p)?.map(|d| d.hd95_mm), s.hd95_mm);
         Ok(())
     }

@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 use serde::Deserialize;
 
 use crate::catalog::{self, Table};
-use crate::engine::{CaseExec, CaseInput, Metrics, Work, journal};
+use crate::engine::{CaseExec, CaseInput, Metrics, Work, journal, memory};
 use crate::error::{Error, Result};
 use crate::pipeline::{Output, Step};
 
@@ -75,6 +75,8 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> 
         Output::Shards(_) => 0,
     };
     report.unchanged = (total - left).saturating_sub(report.known_failed);
+    // What the queries took is not to stand under the volumes.
+    memory::trim();
     runner.observer.begin(&step.name, left, total - left);
     if left > 0 {
         let committed = committed(&ctx, step, &plan, &todo).await?;
@@ -85,6 +87,7 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> 
         };
         let (exec, metrics) = operator(runner, &step.name, plan, todo).await?;
         report.metrics = Some(metrics);
+        memory::trim();
         let outcomes = exec.execute(0, ctx.task_ctx()).map_err(relations::planning)?;
         report.count(journal::drain(outcomes, &runner.catalog, marker, committed).await?);
     }

@@ -28,7 +28,7 @@ impl Stage for Augment {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn parameters(&self) -> Value {

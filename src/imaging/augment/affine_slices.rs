@@ -221,10 +221,9 @@ impl Taps {
         taps
     }
 
-    /// A slice with its last column and row once more, so that every pixel has neighbours.
+    /// Appends a slice with its last column and row once more, so that every pixel has neighbours.
     pub(super) fn pad(&self, slice: &[f32], padded: &mut Vec<f32>) {
         let [nx, ny] = self.shape;
-        padded.clear();
         for row in slice.chunks_exact(nx).chain([&slice[(ny - 1) * nx..]]) {
             padded.extend_from_slice(row);
             padded.push(row[nx - 1]);

@@ -95,6 +95,9 @@ impl BiasFieldDraw {
     }
 }
 
+/// For each power of x, the coefficients of the powers of y.
+pub(super) type InPlaneField = Vec<Vec<f64>>;
+
 /// A field on a grid, row by row.
 pub(super) struct Field<'a> {
     draw: &'a BiasFieldDraw,
@@ -104,8 +107,8 @@ pub(super) struct Field<'a> {
 }
 
 impl Field<'_> {
-    /// The polynomial in x and y that is left in slice `z`: for each power of x, the coefficients of the powers of y.
-    pub(super) fn at_z(&self, z: usize) -> Vec<Vec<f64>> {
+    /// The polynomial in x and y that is left in slice `z`.
+    pub(super) fn at_z(&self, z: usize) -> InPlaneField {
         let z = centred(z, self.shape[2]);
         let order = self.draw.order as usize;
         let mut rest = self.draw.coefficients.as_slice();
@@ -123,7 +126,7 @@ impl Field<'_> {
     }
 
     /// Multiplies row `y` of the slice that `in_plane` was made for.
-    pub(super) fn multiply(&self, in_plane: &[Vec<f64>], y: usize, row: &mut [f32]) {
+    pub(super) fn multiply(&self, in_plane: &InPlaneField, y: usize, row: &mut [f32]) {
         let mut in_row = [0.0_f32; MAX_ORDER as usize + 1];
         let y = centred(y, self.shape[1]);
         for (c, powers) in in_row.iter_mut().zip(in_plane) {

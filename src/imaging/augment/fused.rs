@@ -7,12 +7,15 @@
 use rayon::prelude::*;
 
 use super::affine_slices::{PixelMap, Taps};
-use super::bias_field::Field;
+use super::bias_field::{Field, InPlaneField};
 use super::flip::swap_ends;
 use super::gamma;
 use super::{Draw, same_shape};
 use crate::error::Result;
 use crate::volume::{Grid, Image, Mask};
+
+/// Slices that one thread moves together.
+const TOGETHER: usize = 4;
 
 /// Changes image and mask as drawn: the slices move, then the field, the mirror and the contrast.
 pub(super) fn apply(draw: &Draw, image: &mut Image, mask: Option<&mut Mask>) -> Result<()> {
@@ -32,10 +35,10 @@ pub(super) fn apply(draw: &Draw, image: &mut Image, mask: Option<&mut Mask>) -> 
     let contrast = draw.gamma.as_ref().filter(|g| g.changes());
     let outside = if moves.any() { lowest(image.voxels()) } else { 0.0 };
     let pass = Pass { grid, moves, field, mirrored, measures: contrast.is_some(), outside };
-    let slices = image.voxels_mut().par_chunks_exact_mut(grid.shape[0] * grid.shape[1]);
-    let largest = slices
-        .enumerate()
-        .map_init(Vec::new, |before, (z, slice)| pass.slice(z, slice, before))
+    let together = TOGETHER * grid.shape[0] * grid.shape[1];
+    let slabs = image.voxels_mut().par_chunks_mut(together).enumerate();
+    let largest = slabs
+        .map_init(Vec::new, |before, (i, slab)| pass.slab(TOGETHER * i, slab, before))
         .reduce(|| 0.0, f32::max);
     if mirrored[2] {
         swap_ends(image.voxels_mut(), grid.shape[0] * grid.shape[1]);
@@ -96,39 +99,67 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    /// Changes one slice; the largest magnitude in it, or 0 where nobody asks.
-    fn slice(&self, z: usize, slice: &mut [f32], before: &mut Vec<f32>) -> f32 {
-        let [nx, ny, _] = self.grid.shape;
-        let [mirror_x, mirror_y, _] = self.mirrored;
-        let in_plane = self.field.as_ref().map(|field| field.at_z(z));
-        let mut largest = 0.0_f32;
-        let mut finish = |y: usize, row: &mut [f32]| {
-            if let (Some(field), Some(in_plane)) = (&self.field, &in_plane) {
-                field.multiply(in_plane, y, row);
-            }
-            if mirror_x {
-                row.reverse();
-            }
-            if self.measures {
-                largest = largest.max(gamma::largest_magnitude(row));
-            }
-        };
-        let moved = self.moves.with(z, |taps| {
-            taps.pad(slice, before);
-            for y in 0..ny {
-                let to = if mirror_y { ny - 1 - y } else { y };
-                let row = &mut slice[to * nx..][..nx];
-                taps.linear(y, before, self.outside, row);
-                finish(y, row);
-            }
+    /// Changes some slices from `z` on; the largest magnitude in them, or 0 where nobody asks.
+    fn slab(&self, z: usize, slab: &mut [f32], before: &mut Vec<f32>) -> f32 {
+        if let Some(taps) = &self.moves.shared {
+            return self.moved(taps, z, slab, before);
+        }
+        let slices = slab.chunks_exact_mut(self.grid.shape[0] * self.grid.shape[1]);
+        let each = slices.enumerate().map(|(i, slice)| {
+            let mut largest = 0.0;
+            let moved = self.moves.with(z + i, |taps| {
+                largest = self.moved(taps, z + i, slice, before);
+            });
+            if moved { largest } else { self.still(z + i, slice) }
         });
-        if !moved {
-            slice.chunks_exact_mut(nx).enumerate().for_each(|(y, row)| finish(y, row));
-            if mirror_y {
-                swap_ends(slice, nx);
+        each.fold(0.0, f32::max)
+    }
+
+    /// Slices that move alike, row by row, so that the look-up of a row serves all of them from the first cache.
+    fn moved(&self, taps: &Taps, z: usize, slab: &mut [f32], before: &mut Vec<f32>) -> f32 {
+        let [nx, ny, _] = self.grid.shape;
+        before.clear();
+        slab.chunks_exact(nx * ny).for_each(|slice| taps.pad(slice, before));
+        let slices = slab.len() / (nx * ny);
+        let padded = before.len() / slices;
+        let fields: Vec<_> = (z..z + slices).map(|z| self.in_plane(z)).collect();
+        let mut largest = 0.0_f32;
+        for y in 0..ny {
+            let to = if self.mirrored[1] { ny - 1 - y } else { y };
+            for (i, field) in fields.iter().enumerate() {
+                let row = &mut slab[(i * ny + to) * nx..][..nx];
+                taps.linear(y, &before[i * padded..][..padded], self.outside, row);
+                largest = largest.max(self.finish(field.as_ref(), y, row));
             }
         }
         largest
+    }
+
+    /// A slice that stays in its place.
+    fn still(&self, z: usize, slice: &mut [f32]) -> f32 {
+        let nx = self.grid.shape[0];
+        let field = self.in_plane(z);
+        let rows = slice.chunks_exact_mut(nx).enumerate();
+        let largest = rows.map(|(y, row)| self.finish(field.as_ref(), y, row)).fold(0.0, f32::max);
+        if self.mirrored[1] {
+            swap_ends(slice, nx);
+        }
+        largest
+    }
+
+    fn in_plane(&self, z: usize) -> Option<InPlaneField> {
+        self.field.as_ref().map(|field| field.at_z(z))
+    }
+
+    /// Field and mirror of a row that was `y` before the mirror; its largest magnitude.
+    fn finish(&self, in_plane: Option<&InPlaneField>, y: usize, row: &mut [f32]) -> f32 {
+        if let (Some(field), Some(in_plane)) = (&self.field, in_plane) {
+            field.multiply(in_plane, y, row);
+        }
+        if self.mirrored[0] {
+            row.reverse();
+        }
+        if self.measures { gamma::largest_magnitude(row) } else { 0.0 }
     }
 }
 

@@ -13,6 +13,10 @@ pub struct Lesions {
     pub truth: u64,
     /// Lesions of the prediction.
     pub predicted: u64,
+    /// Voxels of the truth.
+    pub truth_voxels: u64,
+    /// Voxels of the prediction.
+    pub predicted_voxels: u64,
     /// Lesions of the truth that share a voxel with the prediction.
     pub truth_found: u64,
     /// Lesions of the prediction that share a voxel with the truth.
@@ -31,9 +35,17 @@ pub fn lesions(truth: &Mask, predicted: &Mask) -> Result<Lesions> {
 impl Lesions {
     pub(super) fn count(truth: &Mask, predicted: &Mask, bounds: Option<&Bounds>) -> Self {
         let Some(bounds) = bounds else { return Self::default() };
-        let (truth_count, truth_found) = label_and_meet(truth, predicted, bounds);
-        let (predicted_count, predicted_true) = label_and_meet(predicted, truth, bounds);
-        Self { truth: truth_count, predicted: predicted_count, truth_found, predicted_true }
+        let [truth_count, truth_found, truth_voxels] = label_and_meet(truth, predicted, bounds);
+        let [predicted_count, predicted_true, predicted_voxels] =
+            label_and_meet(predicted, truth, bounds);
+        Self {
+            truth: truth_count,
+            predicted: predicted_count,
+            truth_voxels,
+            predicted_voxels,
+            truth_found,
+            predicted_true,
+        }
     }
 
     /// 2 tp / (2 tp + fn + fp), with tp the found and fn the missed lesions of the truth, fp the false ones of the
@@ -49,8 +61,8 @@ impl Lesions {
     }
 }
 
-/// Number of components of `mask`, and of those that share a voxel with `other`.
-fn label_and_meet(mask: &Mask, other: &Mask, bounds: &Bounds) -> (u64, u64) {
+/// Number of components of `mask`, of those that share a voxel with `other`, and of its voxels.
+fn label_and_meet(mask: &Mask, other: &Mask, bounds: &Bounds) -> [u64; 3] {
     let mut runs = Runs::none(bounds.shape());
     bounds.rows(mask).for_each(|row| runs.push_row(row, |v| v != 0));
     let components = runs.components(Connectivity::TwentySix.links());
@@ -62,5 +74,6 @@ fn label_and_meet(mask: &Mask, other: &Mask, bounds: &Bounds) -> (u64, u64) {
             *met = *met || other[run.start as usize..run.end as usize].iter().any(|v| *v != 0);
         }
     }
-    (meets.len() as u64, meets.iter().filter(|m| **m).count() as u64)
+    let met = meets.iter().filter(|m| **m).count();
+    [meets.len(), met, components.sizes.iter().sum()].map(|n| n as u64)
 }
