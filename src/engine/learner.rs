@@ -187,6 +187,8 @@ pub struct TrainParams {
     pub schedule: Schedule,
     /// Share of Dice in the loss; the rest is cross-entropy.
     pub dice_weight: f64,
+    /// Share of voxels, those where it is largest, that count in the cross-entropy: small lesions weigh more the smaller it is.
+    pub hardest_share: f64,
     /// Stop when the validation DSC has not risen for this many epochs; 0 never stops early.
     pub patience: usize,
     /// `auto` (CUDA where there is one), `cpu` or `cuda:N`.
@@ -214,6 +216,7 @@ impl Default for TrainParams {
             warmup_epochs: 1,
             schedule: Schedule::Cosine,
             dice_weight: 0.5,
+            hardest_share: 1.0,
             patience: 0,
             device: "auto".to_owned(),
             threads: 0,
@@ -244,6 +247,7 @@ impl TrainParams {
         within("weight_decay", self.weight_decay, 0.0, 1.0);
         within("warmup_epochs", self.warmup_epochs as f64, 0.0, self.epochs as f64);
         within("dice_weight", self.dice_weight, 0.0, 1.0);
+        within("hardest_share", self.hardest_share, 1e-6, 1.0);
         within("threads", self.threads as f64, 0.0, 1024.0);
         within("feed_threads", self.feed_threads as f64, 0.0, 1024.0);
         within("feed_depth", self.feed_depth as f64, 1.0, 1024.0);

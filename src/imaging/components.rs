@@ -261,7 +261,7 @@ mod tests {
     const SCIPY: [(usize, usize, usize); 3] =
         [(59, 23, 190_395), (6, 144, 15_039), (3, 148, 14_386)];
 
-    /// The numbers are those of `benches/peers/smoothing_reference.py`.
+    /// The numbers are those of `benches/peers/smoothing.py`.
     #[test]
     fn labels_are_those_of_scipy() {
         let mask = mask([11, 9, 6], |i| (i * i * 7 + i * 104_729) % 1009 < 260);

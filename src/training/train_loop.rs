@@ -163,7 +163,9 @@ impl<'a> Training<'a> {
         let attempt = || -> Result<(Tensor, f64), TchError> {
             let (images, truths) = tensors(batch, device)?;
             let logits = self.network.logits(&images, true)?;
-            let loss = dice_and_cross_entropy(&logits, &truths, self.job.params.dice_weight)?;
+            let params = &self.job.params;
+            let loss =
+                dice_and_cross_entropy(&logits, &truths, params.dice_weight, params.hardest_share)?;
             let value = loss.f_double_value(&[])?;
             Ok((loss, value))
         };

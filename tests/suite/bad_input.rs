@@ -64,6 +64,8 @@ fn made_up_broken_files_are_refused_with_a_reason() {
         assert!(!said.is_empty(), "{} was accepted", file.display());
         let name = file.file_name().unwrap().to_string_lossy();
         assert!(said.contains(&*name), "the message does not name {name}: {said}");
+        let damaged = ["cut", "empty", "text", "flipped"].iter().any(|n| name.starts_with(n));
+        assert!(!damaged || said.contains("hint:"), "{name}: no word on what to do: {said}");
     }
 }
 

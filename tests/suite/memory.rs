@@ -1,5 +1,5 @@
-//! Memory hardly grows with the number of cases: what is left (measured: 155 MB for 200, 175 MB for 2,000 tiny cases) is the scan of the
-//! registry and the joins over catalog rows, never voxels.
+//! Memory hardly grows with the number of cases. The cases are tiny, so that what does grow stands out: plans over catalog rows and
+//! files (107 MB for 200 and 120 MB for 2,000 cases; with cases of the default size 151 and 161 MB), never voxels.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -35,5 +35,5 @@ fn two_thousand_cases_need_no_more_than_two_hundred() {
     let (small, large) = (Registry::synth(200, &[]), Registry::synth(2000, &[]));
     let (few, many) = (peak_kib(&small), peak_kib(&large));
     println!("peak RSS: {few} KiB for 200 cases, {many} KiB for 2000");
-    assert!(many as f64 <= few as f64 * 1.25, "{few} KiB for 200 cases, {many} KiB for 2000");
+    assert!(many as f64 <= few as f64 * 1.15, "{few} KiB for 200 cases, {many} KiB for 2000");
 }

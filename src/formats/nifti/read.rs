@@ -9,7 +9,7 @@ use super::datatype::decode;
 use super::header::{self, Header};
 use super::raw::{self, Raw};
 use super::stream::Stream;
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::volume::{Image, Mask, Volume};
 
 /// Stored bytes decoded at a time: fits the second-level cache with its result; a multiple of every voxel size.
@@ -139,6 +139,13 @@ fn read_volume(
 
 /// Opens an image: its checked header, and the stream of the file that holds the voxels.
 fn open(path: &Path, block: usize) -> Result<(Header, Stream)> {
+    open_parts(path, block).map_err(|e| match (e.fault(), e.advice()) {
+        (Fault::Data, None) => e.hint("export or copy the file again, or leave the case out"),
+        _ => e,
+    })
+}
+
+fn open_parts(path: &Path, block: usize) -> Result<(Header, Stream)> {
     let header_path = match half(path) {
         Some(Half::Image) => sibling(path, "hdr")?,
         _ => path.to_owned(),
