@@ -4,22 +4,11 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use torcula::imaging::components::{self, Connectivity};
+use torcula::imaging::gaussian;
 use torcula::imaging::normalize::{self, Scope};
-use torcula::imaging::otsu::{self, Convention};
-use torcula::imaging::{gaussian, morphology};
-use torcula::volume::{Image, Mask};
+use torcula::stages::skull_strip::SkullStrip;
 
 use crate::common;
-
-#[derive(Deserialize)]
-struct SkullStrip {
-    blur_mm: f64,
-    bins: usize,
-    convention: Convention,
-    largest_component: bool,
-    fill_holes: bool,
-}
 
 #[derive(Deserialize)]
 struct Normalize {
@@ -45,34 +34,21 @@ fn blur(folder: &Path, repeats: usize) -> Value {
     time
 }
 
-/// What the stage of this name does.
 fn skull_strip(folder: &Path, repeats: usize) -> Value {
     let p: SkullStrip = common::parameters(folder);
     let image = common::image(folder, "image");
-    let ((threshold, brain, stripped), time) =
-        common::measure_from(repeats, || image.clone(), |image| strip(image, &p));
+    let ((threshold, brain, stripped), time) = common::measure_from(
+        repeats,
+        || image.clone(),
+        |mut image| {
+            let (threshold, brain) = p.strip(&mut image).unwrap();
+            (threshold, brain, image)
+        },
+    );
     common::write_image(folder, "out", &stripped);
     common::write_mask(folder, "out_mask", &brain);
     common::write_numbers(folder, &json!({ "threshold": threshold }));
     time
-}
-
-fn strip(mut image: Image, p: &SkullStrip) -> (f32, Mask, Image) {
-    let blurred = gaussian::blur(&image, p.blur_mm);
-    let threshold = otsu::threshold(blurred.voxels(), p.bins, p.convention).unwrap();
-    let mut brain =
-        Mask { data: blurred.data.mapv(|v| u8::from(v > threshold)), affine: image.affine };
-    drop(blurred);
-    if p.largest_component {
-        brain = components::largest(&brain, Connectivity::TwentySix);
-    }
-    if p.fill_holes {
-        brain = morphology::fill_holes(&brain);
-    }
-    for (v, m) in image.voxels_mut().iter_mut().zip(brain.voxels()) {
-        *v = if *m == 0 { 0.0 } else { *v };
-    }
-    (threshold, brain, image)
 }
 
 fn normalize(folder: &Path, repeats: usize) -> Value {

@@ -506,6 +506,10 @@ mod tests {
         Ok(())
     }
 
+    fn drawn(l: [f64; 9], o: [f64; 3]) -> Affine {
+        Affine([[l[0], l[1], l[2], o[0]], [l[3], l[4], l[5], o[1]], [l[6], l[7], l[8], o[2]]])
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
@@ -514,9 +518,7 @@ mod tests {
             linear in prop::array::uniform9(-1.5_f64..1.5),
             origin in prop::array::uniform3(-300.0_f64..300.0),
         ) {
-            let l = linear;
-            let rows = [[l[0], l[1], l[2], origin[0]], [l[3], l[4], l[5], origin[1]], [l[6], l[7], l[8], origin[2]]];
-            let grid = Grid { shape, affine: Affine(rows) };
+            let grid = Grid { shape, affine: drawn(linear, origin) };
             prop_assume!(grid.voxel_volume_mm3() > 0.05);
             let mut image = Image::filled(&grid, 0.0);
             for (i, v) in image.voxels_mut().iter_mut().enumerate() {
@@ -533,9 +535,7 @@ mod tests {
             linear in prop::array::uniform9(-1.5_f64..1.5),
             origin in prop::array::uniform3(-3.0_f64..3.0),
         ) {
-            let l = linear;
-            let rows = [[l[0], l[1], l[2], origin[0]], [l[3], l[4], l[5], origin[1]], [l[6], l[7], l[8], origin[2]]];
-            let to = Grid { shape, affine: Affine(rows) };
+            let to = Grid { shape, affine: drawn(linear, origin) };
             prop_assume!(to.voxel_volume_mm3() > 0.05);
             let affine = diagonal([1.5, 1.0, 2.0], [-4.0, -2.0, -3.0]);
             let value = |p: [f64; 3]| 2.0 * p[0] - p[1] + 0.5 * p[2] + 40.0;

@@ -108,6 +108,15 @@ impl Runner<'_> {
         relations::session(&self.catalog, self.pipeline, until).await
     }
 
+    /// Puts small files together, since every query costs memory and time a file and a step leaves a file a commit, and hands
+    /// free memory back.
+    async fn tidy(&self) {
+        if let Err(error) = self.catalog.compact().await {
+            self.observer.note(&format!("the catalog was not compacted: {error}"));
+        }
+        memory::trim();
+    }
+
     async fn step(&self, step: &Step) -> Result<StepReport> {
         match &step.action {
             Action::Ingest(action) => ingest::run(self, step, action).await,
@@ -166,13 +175,11 @@ pub async fn run(
     let mut steps = Vec::new();
     let mut ending = Ending::Done;
     for step in &pipeline.steps {
+        if steps.last().is_some_and(|before: &StepReport| before.done + before.failed > 0) {
+            runner.tidy().await;
+        }
         let started = Instant::now();
         let result = runner.step(step).await;
-        // Every query costs memory and time a file, and a step leaves a file a commit.
-        if let Err(error) = catalog.compact().await {
-            runner.observer.note(&format!("the catalog was not compacted: {error}"));
-        }
-        memory::trim();
         let mut report = match result {
             Ok(report) => report,
             Err(_) if stop.is_set() => {
@@ -199,6 +206,7 @@ pub async fn run(
     }
     finish(&mut row, &steps, &ending);
     catalog.upsert_run(&row).await?;
+    runner.tidy().await;
     let ctx = runner.session(None).await;
     let scores = match ctx {
         Ok(ctx) => summary::scores(&ctx, pipeline, &runner.lineage).await,

@@ -106,14 +106,14 @@ async fn shards_todo(
     drop(ctx.deregister_table("__salted"));
     ctx.register_table("__salted", all.into_view()).map_err(planning)?;
     let query = format!(
-        "WITH ranked AS (SELECT case_id AS __case, fingerprint AS __print, \
+        "WITH ranked AS (SELECT case_id AS {CASE}, fingerprint AS {PRINT}, \
              (CAST(row_number() OVER (ORDER BY case_id) AS BIGINT) - 1) / {size} AS shard_index FROM __salted), \
          shard AS (SELECT shard_index AS __shard, count(*) AS shard_size, \
-             torcula_fingerprint(string_agg(__print, ',' ORDER BY __case), 'shard') AS shard_fingerprint \
+             torcula_fingerprint(string_agg({PRINT}, ',' ORDER BY {CASE}), 'shard') AS shard_fingerprint \
              FROM ranked GROUP BY shard_index), \
          open AS (SELECT * FROM shard JOIN ranked ON shard_index = __shard WHERE shard_fingerprint NOT IN \
              (SELECT fingerprint FROM artifacts WHERE step = '{}' AND role = 'shard')) \
-         SELECT * FROM open JOIN __salted ON case_id = __case AND fingerprint = __print \
+         SELECT * FROM open JOIN __salted ON case_id = {CASE} AND fingerprint = {PRINT} \
          ORDER BY shard_index, case_id",
         step.name
     );

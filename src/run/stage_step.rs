@@ -75,8 +75,6 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> 
         Output::Shards(_) => 0,
     };
     report.unchanged = (total - left).saturating_sub(report.known_failed);
-    // What the queries took is not to stand under the volumes.
-    memory::trim();
     runner.observer.begin(&step.name, left, total - left);
     if left > 0 {
         let committed = committed(&ctx, step, &plan, &todo).await?;
@@ -87,6 +85,7 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> 
         };
         let (exec, metrics) = operator(runner, &step.name, plan, todo).await?;
         report.metrics = Some(metrics);
+        // What the queries took is not to stand under the volumes.
         memory::trim();
         let outcomes = exec.execute(0, ctx.task_ctx()).map_err(relations::planning)?;
         report.count(journal::drain(outcomes, &runner.catalog, marker, committed).await?);

@@ -224,16 +224,15 @@ impl Ingest {
 }
 
 /// Puts the participant's variables into their columns; what has no column of its own goes into `variables`.
-fn variables(found: Map<String, Value>, row: &mut Map<String, Value>) {
-    let mut rest = found;
+fn variables(mut found: Map<String, Value>, row: &mut Map<String, Value>) {
     for (column, names, kind) in VARIABLE_COLUMNS {
-        let value = names.iter().find_map(|name| rest.remove(*name));
+        let value = names.iter().find_map(|name| found.remove(*name));
         let value = value.map_or(Value::Null, |value| typed(&value, *kind));
         if row.get(*column).is_none_or(Value::is_null) {
             row.insert((*column).to_owned(), value);
         }
     }
-    row.insert("variables".to_owned(), json!(Value::Object(rest).to_string()));
+    row.insert("variables".to_owned(), json!(Value::Object(found).to_string()));
 }
 
 /// Types of variables.

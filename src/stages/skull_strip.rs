@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::imaging::components::{self, Connectivity};
 use crate::imaging::otsu::{self, Convention};
 use crate::imaging::{gaussian, morphology};
-use crate::volume::Mask;
+use crate::volume::{Image, Mask};
 
 /// Keeps what is brighter than Otsu's threshold of the blurred image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,36 @@ impl Check for SkullStrip {
     }
 }
 
+impl SkullStrip {
+    /// Sets what is not brain to 0; the threshold and the mask of the brain.
+    ///
+    /// # Errors
+    /// A data error where there is no threshold or nothing is brighter; the image is as it was.
+    pub fn strip(&self, image: &mut Image) -> Result<(f32, Mask)> {
+        let blurred = gaussian::blur(image, self.blur_mm);
+        let threshold = otsu::threshold(blurred.voxels(), self.bins, self.convention)?;
+        let mut brain =
+            Mask { data: blurred.data.mapv(|v| u8::from(v > threshold)), affine: image.affine };
+        drop(blurred);
+        if self.largest_component {
+            brain = components::largest(&brain, Connectivity::TwentySix);
+        }
+        if self.fill_holes {
+            brain = morphology::fill_holes(&brain);
+        }
+        if brain.voxels().iter().all(|v| *v == 0) {
+            return Err(Error::data(format!(
+                "no voxel is brighter than Otsu's threshold {threshold}"
+            ))
+            .hint("look at the image: it may be empty or inverted"));
+        }
+        for (v, m) in image.voxels_mut().iter_mut().zip(brain.voxels()) {
+            *v = if *m == 0 { 0.0 } else { *v };
+        }
+        Ok((threshold, brain))
+    }
+}
+
 impl Stage for SkullStrip {
     fn name(&self) -> &'static str {
         "skull_strip"
@@ -83,28 +113,7 @@ impl Stage for SkullStrip {
     }
 
     fn run(&self, case: &mut Case, _: &Context) -> Result<()> {
-        let image = case.image()?;
-        let blurred = gaussian::blur(image, self.blur_mm);
-        let threshold = otsu::threshold(blurred.voxels(), self.bins, self.convention)?;
-        let mut brain =
-            Mask { data: blurred.data.mapv(|v| u8::from(v > threshold)), affine: image.affine };
-        drop(blurred);
-        if self.largest_component {
-            brain = components::largest(&brain, Connectivity::TwentySix);
-        }
-        if self.fill_holes {
-            brain = morphology::fill_holes(&brain);
-        }
-        if brain.voxels().iter().all(|v| *v == 0) {
-            return Err(Error::data(format!(
-                "no voxel is brighter than Otsu's threshold {threshold}"
-            ))
-            .hint("look at the image: it may be empty or inverted"));
-        }
-        let image = case.image_mut()?;
-        for (v, m) in image.voxels_mut().iter_mut().zip(brain.voxels()) {
-            *v = if *m == 0 { 0.0 } else { *v };
-        }
+        let (_, brain) = self.strip(case.image_mut()?)?;
         case.brain = Some(brain);
         Ok(())
     }

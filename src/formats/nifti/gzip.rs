@@ -9,16 +9,13 @@ use std::io::{self, Write};
 
 use flate2::Crc;
 
-use super::huffman::{Bits, Codes, Frequencies};
+use super::huffman::{Bits, Codes, Frequencies, LONGEST_MATCH};
 
 /// Bytes that share one set of codes.
 const BLOCK: usize = 128 << 10;
 
 /// How far back a match may lie.
 const WINDOW: usize = 32 << 10;
-
-/// The longest match.
-const LONGEST: usize = 258;
 
 /// Bits of the hash table, which takes 64 KiB of the second-level cache.
 const HASH_BITS: u32 = 14;
@@ -192,7 +189,7 @@ fn word(data: &[u8], at: usize) -> u32 {
 
 /// How many bytes at `at` are those `distance` before, in whole voxels.
 fn matching(data: &[u8], at: usize, distance: usize, step: usize) -> usize {
-    let most = LONGEST.min(data.len() - at);
+    let most = LONGEST_MATCH.min(data.len() - at);
     let (here, before) = (&data[at..at + most], &data[at - distance..][..most]);
     let (a, rest) = here.as_chunks::<8>();
     let (b, _) = before.as_chunks::<8>();

@@ -11,7 +11,7 @@ const DISTANCES: usize = 30;
 const END: usize = 256;
 
 /// The longest match.
-const LONGEST_MATCH: usize = 258;
+pub(super) const LONGEST_MATCH: usize = 258;
 
 /// Longest code of a symbol or distance. Four literals and what waits for a whole byte fit 64 bits.
 const LONGEST: usize = 14;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::descriptive::{finite, mean, variance};
 use super::distributions::{normal_quantile, student_quantile};
-use super::outcome::{Interval, Level, NotComputed, Outcome, Pairs, constant};
+use super::outcome::{Interval, Level, Outcome, Pairs};
 
 /// Bias and limits of agreement.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,11 +40,7 @@ pub fn bland_altman(
     level: Level,
 ) -> Outcome<BlandAltman> {
     let pairs = Pairs::of(first, second);
-    let result = pairs.at_least(3).and_then(|()| {
-        let differences = pairs.differences();
-        if constant(&differences, pairs.scale()) {
-            return Err(NotComputed::no_variance("the differences"));
-        }
+    let result = pairs.varying_differences(3).and_then(|differences| {
         let n = differences.len() as f64;
         let bias = finite(mean(&differences))?;
         let sd = finite(variance(&differences).sqrt())?;

@@ -345,9 +345,14 @@ impl Pairs {
         self.first.iter().zip(&self.second).map(|(a, b)| a - b).collect()
     }
 
-    /// The largest magnitude that went into the differences.
-    pub(super) fn scale(&self) -> f64 {
-        largest(&self.first).max(largest(&self.second))
+    /// The differences of at least so many pairs; refuses those that do not vary.
+    pub(super) fn varying_differences(&self, needs: usize) -> Computed<Vec<f64>> {
+        self.at_least(needs)?;
+        let differences = self.differences();
+        if constant(&differences, largest(&self.first).max(largest(&self.second))) {
+            return Err(NotComputed::no_variance("the differences"));
+        }
+        Ok(differences)
     }
 }
 

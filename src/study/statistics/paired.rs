@@ -3,7 +3,7 @@
 use super::descriptive::{mean, sum, variance};
 use super::distributions::normal_two_sided;
 use super::groups::{plain, t_test};
-use super::outcome::{Computed, Level, NotComputed, Outcome, Pairs, Test, constant};
+use super::outcome::{Computed, Level, NotComputed, Outcome, Pairs, Test};
 use super::ranks::Ranks;
 
 /// The most differences for which Wilcoxon's exact distribution is counted out.
@@ -15,11 +15,7 @@ const LARGEST_EXACT: usize = 50;
 /// interval. Pairs with a missing value are left out and counted. Needs 2 pairs whose differences vary.
 pub fn paired_t(first: &[Option<f64>], second: &[Option<f64>], level: Level) -> Outcome<Test> {
     let pairs = Pairs::of(first, second);
-    let result = pairs.at_least(2).and_then(|()| {
-        let differences = pairs.differences();
-        if constant(&differences, pairs.scale()) {
-            return Err(NotComputed::no_variance("the differences"));
-        }
+    let result = pairs.varying_differences(2).and_then(|differences| {
         let n = differences.len() as f64;
         let error = (variance(&differences) / n).sqrt();
         let names = ("paired t", "t distribution");
