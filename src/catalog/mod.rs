@@ -30,7 +30,7 @@ mod write;
 
 pub use format::Format;
 pub use lineage::{LineageTree, trace};
-pub use rows::{json_rows, rows};
+pub use rows::{json_rows, rows, slices};
 pub use schema::{
     ArtifactRow, CaseRow, Column, FailureRow, Kind, Lineage, ModelRow, QualityRow, Role, RunRow,
     RunStatus, ScoreRow, SplitRow, Table, TableRow, Verdict, schema_file, schema_json,

@@ -18,20 +18,29 @@ use crate::error::{Error, Result};
 /// Rows encoded at a time.
 const CHUNK: usize = 8192;
 
+/// Rows decoded at a time: on the way a row is a JSON object, which takes several times its memory.
+const DECODED: usize = 64;
+
 /// The rows of query results as Rust values, by column name.
 ///
 /// # Errors
 /// A row lacks a field of `T`, or holds another type there.
 pub fn rows<T: DeserializeOwned>(batches: &[RecordBatch]) -> Result<Vec<T>> {
     let mut rows = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
-    for batch in batches {
-        for row in objects(batch)? {
+    for part in batches.iter().flat_map(slices) {
+        for row in objects(&part)? {
             rows.push(serde_json::from_value(row).map_err(|error| {
                 Error::bug(format!("a row is not a {}: {error}", std::any::type_name::<T>()))
             })?);
         }
     }
     Ok(rows)
+}
+
+/// A batch in parts that share its memory, each of so few rows that decoding it takes little more.
+pub fn slices(batch: &RecordBatch) -> impl Iterator<Item = RecordBatch> + use<> {
+    let (batch, count) = (batch.clone(), batch.num_rows());
+    (0..count).step_by(DECODED).map(move |start| batch.slice(start, DECODED.min(count - start)))
 }
 
 /// The rows of query results as JSON objects. Moments become RFC 3339 text; NaN and infinities become null, as JSON

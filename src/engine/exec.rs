@@ -119,15 +119,14 @@ impl ExecutionPlan for CaseExec {
         builder.spawn(async move {
             let jobs = work.workers.jobs();
             let stop = work.stop.clone();
-            let rows = input.map_err(fail).map(|batch| {
-                let cases = batch.and_then(|b| catalog::rows::<CaseInput>(&[b]).map_err(fail));
-                stream::iter(match cases {
-                    Ok(cases) => cases.into_iter().map(Ok).collect::<Vec<_>>(),
-                    Err(error) => vec![Err(error)],
-                })
-            });
+            // Rows are decoded as they are taken: decoded, they need many times the memory of their batch.
+            let rows = input
+                .map_ok(|batch| stream::iter(catalog::slices(&batch).map(Ok)))
+                .try_flatten()
+                .and_then(|part| async move { catalog::rows::<CaseInput>(&[part]).map_err(fail) })
+                .map_ok(|cases| stream::iter(cases.into_iter().map(Ok)))
+                .try_flatten();
             let outcomes = rows
-                .flatten()
                 .take_while(move |_| std::future::ready(!stop.is_set()))
                 .map(move |row: PlanResult<CaseInput>| {
                     let work = Arc::clone(&work);
