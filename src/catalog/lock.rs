@@ -4,6 +4,8 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,10 @@ use crate::error::{Error, Result};
 
 const NAME: &str = ".torcula.lock";
 const LONGEST_NOTE: u64 = 16 * 1024;
+
+/// How long to try. A killed process keeps its lock until the system has written what it was writing.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Who holds a lock, as the lock file says it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,7 +42,7 @@ impl Drop for Guard {
     }
 }
 
-/// Takes the lock of the catalog in `folder`, without waiting. `what` tells others what holds it, as in
+/// Takes the lock of the catalog in `folder`; tries for 5 s. `what` tells others what holds it, as in
 /// `run 0198-…`.
 ///
 /// # Errors
@@ -52,12 +58,17 @@ pub fn acquire(folder: &Path, what: &str) -> Result<Guard> {
         .truncate(false)
         .open(&path)
         .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(held(folder, &mut file)),
-        Err(TryLockError::Error(error)) => {
-            return Err(failed(error)
-                .hint("the file system must support file locks; put the catalog on a local disk"));
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE => sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(held(folder, &mut file)),
+            Err(TryLockError::Error(error)) => {
+                return Err(failed(error).hint(
+                    "the file system must support file locks; put the catalog on a local disk",
+                ));
+            }
         }
     }
     let holder =
@@ -67,6 +78,12 @@ pub fn acquire(folder: &Path, what: &str) -> Result<Guard> {
     file.seek(SeekFrom::Start(0)).map_err(failed)?;
     file.write_all(note.as_bytes()).map_err(failed)?;
     Ok(Guard { file })
+}
+
+/// Whether a run holds the lock of the catalog in `folder`. Writes nothing, so a catalog that may only be read can be asked.
+pub fn is_held(folder: &Path) -> bool {
+    File::open(folder.join(NAME))
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn held(folder: &Path, file: &mut File) -> Error {
@@ -97,8 +114,22 @@ mod tests {
         let error = acquire(folder.path(), "run two").unwrap_err();
         assert!(error.reason().contains("run one"), "{error}");
         assert!(error.reason().contains(&std::process::id().to_string()), "{error}");
+        assert!(is_held(folder.path()));
         drop(guard);
+        assert!(!is_held(folder.path()));
         let _guard = acquire(folder.path(), "run two").unwrap();
+    }
+
+    #[test]
+    fn a_writer_that_is_ending_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let guard = acquire(folder.path(), "run one").unwrap();
+        let ending = std::thread::spawn(move || {
+            sleep(PAUSE * 4);
+            drop(guard);
+        });
+        assert!(acquire(folder.path(), "run two").is_ok());
+        ending.join().unwrap();
     }
 
     #[test]

@@ -186,7 +186,7 @@ pub fn status(args: &StatusArgs) -> Result<ExitCode> {
              FROM runs ORDER BY started_at DESC LIMIT {}",
             args.last
         );
-        let busy = catalog::lock::acquire(catalog.folder(), "status").is_err();
+        let busy = catalog::lock::is_held(catalog.folder());
         let rows = catalog::json_rows(&catalog::sql(&ctx, &query).await?)?;
         let rows: Vec<Vec<String>> = rows
             .iter()
