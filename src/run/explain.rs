@@ -1,5 +1,6 @@
 //! What a pipeline would do: the plan of every step, with what is left to do.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -40,8 +41,16 @@ pub async fn explain(pipeline: &Pipeline, options: &Options, verbose: bool) -> R
         if there { "" } else { " (not there yet: planned as empty)" },
         pipeline.artifacts.display()
     );
+    let mut open = BTreeSet::new();
     for step in &pipeline.steps {
-        let (what, details) = describe(&runner, step, verbose).await?;
+        let Described { mut what, details, is_open } = describe(&runner, step, verbose).await?;
+        let before = step.upstream.iter().find(|name| open.contains(name.as_str()));
+        if let Some(before) = before {
+            let _ = write!(what, " (so far: {before} comes first)");
+        }
+        if is_open || before.is_some() {
+            open.insert(step.name.as_str());
+        }
         let _ = writeln!(text, "\n{}: {what}", step.name);
         for line in details.lines() {
             let _ = writeln!(text, "    {line}");
@@ -60,40 +69,59 @@ fn source(step: &Step) -> String {
     }
 }
 
-async fn describe(runner: &Runner<'_>, step: &Step, verbose: bool) -> Result<(String, String)> {
-    Ok(match &step.action {
-        Action::Ingest(a) => (format!("ingest into cases (source {})", a.source), String::new()),
+/// What a step would do.
+struct Described {
+    what: String,
+    /// The operator, or nothing.
+    details: String,
+    /// Whether something is known to be left to do.
+    is_open: bool,
+}
+
+async fn describe(runner: &Runner<'_>, step: &Step, verbose: bool) -> Result<Described> {
+    let mut is_open = false;
+    let mut details = String::new();
+    let what = match &step.action {
+        Action::Ingest(a) => {
+            let source = a.source.replace('\'', "''");
+            let count = format!("SELECT count(*) FROM cases WHERE source = '{source}'");
+            let ctx = runner.session(Some(&step.name)).await?;
+            is_open = relations::one_text(&ctx, &count).await?.as_deref() == Some("0");
+            format!("ingest into cases (source {})", a.source)
+        }
         Action::Split(a) => {
             let parts: Vec<String> =
                 a.parts.iter().map(|(name, share)| format!("{name} {share}")).collect();
-            (format!("split by {} into {}", a.by, parts.join(", ")), String::new())
+            format!("split by {} into {}", a.by, parts.join(", "))
         }
-        Action::Train(a) => (
-            format!("train {} for {} epochs", a.params.model.name(), a.params.epochs),
-            String::new(),
-        ),
-        Action::Report(a) => (format!("report to {}", a.html.display()), String::new()),
+        Action::Train(a) => {
+            format!("train {} for {} epochs", a.params.model.name(), a.params.epochs)
+        }
+        Action::Report(a) => format!("report to {}", a.html.display()),
         Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
             let ctx = runner.session(Some(&step.name)).await?;
             let Some(plan) = plan::of_step(&ctx, runner.pipeline, step, None).await? else {
-                return Ok(("planned once its model is trained".to_owned(), String::new()));
+                let what = "planned once its model is trained".to_owned();
+                return Ok(Described { what, details, is_open: true });
             };
             let salt = plan.salt.clone();
             let footprint = plan.fused.footprint(1 << 20);
             let todo = relations::todo(&ctx, step, &plan).await?;
             let left = todo.clone().count().await.map_err(relations::planning)?;
+            is_open = left > 0;
             let (exec, _) = stage_step::operator(runner, &step.name, plan, todo).await?;
-            let tree = if verbose {
+            details = if verbose {
                 displayable(exec.as_ref()).indent(false).to_string()
             } else {
-                format!("{}\n  {}", displayable(exec.as_ref()).one_line(), source(step))
+                let operator = displayable(exec.as_ref()).one_line().to_string();
+                format!("{}\n  {}", operator.trim_end(), source(step))
             };
-            let what = format!(
+            format!(
                 "{left} cases to do, {:.0} bytes of memory a voxel, parameters {}",
                 footprint as f64 / f64::from(1 << 20),
                 &salt[..12]
-            );
-            (what, tree)
+            )
         }
-    })
+    };
+    Ok(Described { what, details, is_open })
 }

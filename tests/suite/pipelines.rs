@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::support::{files, succeed, text, torcula};
+use super::support::{Registry, files, succeed, text, torcula};
 
 fn yaml(folder: &str) -> Vec<PathBuf> {
     let mut found = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder));
@@ -23,6 +23,31 @@ fn every_pipeline_is_good_explained_and_passes_its_own_tests() {
         let output = torcula(&["test", file, "--set", &set]);
         assert!(output.status.success(), "{file}: {}", text(&output));
     }
+}
+
+#[test]
+fn explain_says_what_is_left_and_what_comes_first() {
+    let registry = Registry::synth(3, &[]);
+    let explain = |set: &str| {
+        let mut args = registry.run_args(&["--set", set]);
+        args.retain(|a| a != "--progress" && a != "none");
+        args[0] = "explain".to_owned();
+        succeed(&args)
+    };
+    let line = |plan: &str, step: &str| {
+        let found = plan.lines().find(|l| l.starts_with(step)).map(str::to_owned);
+        found.expect("a line for each step")
+    };
+    let plan = explain("blur_mm=2");
+    assert!(line(&plan, "prepared:").contains("registry comes first"), "{plan}");
+    registry.run(&[]);
+    let plan = explain("blur_mm=2");
+    assert!(line(&plan, "shards:").contains("0 cases to do"), "{plan}");
+    assert!(!plan.contains("comes first"), "{plan}");
+    let plan = explain("blur_mm=3");
+    assert!(line(&plan, "prepared:").contains("3 cases to do"), "{plan}");
+    assert!(line(&plan, "split:").contains("prepared comes first"), "{plan}");
+    assert!(line(&plan, "shards:").contains("split comes first"), "{plan}");
 }
 
 #[test]
