@@ -27,6 +27,7 @@ test: setup $(PYTHON) ## every test
 check: setup $(PYTHON) ## format, lints, layers, licences, spelling, documentation
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- --deny warnings
+	@cargo test --quiet --workspace --test suite layers
 	@RUSTDOCFLAGS="--deny warnings" cargo doc --workspace --no-deps --quiet
 	@.ci/licences
 	@.venv/bin/typos
