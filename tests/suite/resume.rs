@@ -117,16 +117,20 @@ fn two_runs_do_not_share_a_catalog() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(500));
-    let mut refused = None;
-    while first.try_wait().unwrap().is_none() {
-        let output = registry.run(&[]);
-        if !output.status.success() {
-            refused = Some(text(&output));
-            break;
-        }
+    let pid = first.id().to_string();
+    let signal = |name: &str| Command::new("kill").args([name, &pid]).status().unwrap().success();
+    let lock = registry.path().join("catalog/.torcula.lock");
+    // The holder's note is written once the lock is held. Stopped, the first run keeps it for as long as the second waits.
+    while std::fs::metadata(&lock).map_or(0, |found| found.len()) == 0 {
+        assert!(first.try_wait().unwrap().is_none(), "the first run ended before it took the lock");
+        std::thread::sleep(Duration::from_millis(5));
     }
-    first.wait().unwrap();
-    let refused = refused.expect("the second run starts while the first is at work");
-    assert!(refused.contains("prepare") || refused.contains("lock"), "{refused}");
+    assert!(signal("-STOP"));
+    let second = registry.run(&[]);
+    assert!(signal("-CONT"));
+    assert!(first.wait().unwrap().success());
+    let refused = text(&second);
+    assert_eq!(second.status.code(), Some(1), "{refused}");
+    assert!(refused.contains("is being written by"), "{refused}");
+    assert!(refused.contains(&format!("process {pid}")), "{refused}");
 }
