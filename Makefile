@@ -56,7 +56,9 @@ $(PYTHON): tests/requirements.txt
 	@touch $(PYTHON)
 
 $(PEERS): benches/peers/requirements.txt
-	@$$(command -v python3.13 || command -v python3.12 || command -v python3) -m venv .venv-peers
+	@for python in python3.13 python3.12 python3; do \
+		$$python -c "" 2>/dev/null && exec $$python -m venv .venv-peers; \
+	done
 	@$(PEERS) -m pip install --quiet --disable-pip-version-check --requirement benches/peers/requirements.txt || \
 		{ echo "error: PyPI cannot be reached, or has no SimpleITK, TorchIO and MONAI for this Python"; exit 1; }
 	@touch $(PEERS)

@@ -7,8 +7,7 @@
 
 use std::io::{self, Write};
 
-use flate2::Crc;
-
+use super::checksum::Checksum;
 use super::huffman::{Bits, Codes, Frequencies, LONGEST_MATCH};
 
 /// Bytes that share one set of codes.
@@ -52,7 +51,7 @@ pub(super) struct Gzip<W: Write> {
     /// The codes of the block before.
     codes: Option<Codes>,
     bits: Bits,
-    crc: Crc,
+    checksum: Checksum,
 }
 
 impl<W: Write> Gzip<W> {
@@ -69,7 +68,7 @@ impl<W: Write> Gzip<W> {
             sequences: Vec::new(),
             codes: None,
             bits: Bits::default(),
-            crc: Crc::new(),
+            checksum: Checksum::default(),
         })
     }
 
@@ -99,8 +98,8 @@ impl<W: Write> Gzip<W> {
         self.block()?;
         self.bits.end();
         self.bits.drain_to(&mut self.out)?;
-        self.out.write_all(&self.crc.sum().to_le_bytes())?;
-        self.out.write_all(&self.crc.amount().to_le_bytes())
+        self.out.write_all(&self.checksum.sum().to_le_bytes())?;
+        self.out.write_all(&self.checksum.length().to_le_bytes())
     }
 
     /// Writes what was not written yet as one block.
@@ -108,7 +107,7 @@ impl<W: Write> Gzip<W> {
         if self.start == self.data.len() {
             return Ok(());
         }
-        self.crc.update(&self.data[self.start..]);
+        self.checksum.update(&self.data[self.start..]);
         let frequencies = self.parse();
         let codes = self.bits.begin_block(&frequencies);
         let mut at = self.start;
@@ -178,32 +177,34 @@ impl<W: Write> Gzip<W> {
 }
 
 /// Where the hash table holds the last place of four bytes.
+#[inline]
 fn slot(word: u32) -> usize {
     (word.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)) as usize
 }
 
 /// Four bytes as a number.
+#[inline]
 fn word(data: &[u8], at: usize) -> u32 {
     data[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }
 
 /// How many bytes at `at` are those `distance` before, in whole voxels.
+#[inline]
 fn matching(data: &[u8], at: usize, distance: usize, step: usize) -> usize {
     let most = LONGEST_MATCH.min(data.len() - at);
     let (here, before) = (&data[at..at + most], &data[at - distance..][..most]);
     let (a, rest) = here.as_chunks::<8>();
     let (b, _) = before.as_chunks::<8>();
-    let mut length = most;
-    let differs = a.iter().zip(b).position(|(a, b)| a != b);
-    if let Some(i) = differs {
-        let different = u64::from_le_bytes(a[i]) ^ u64::from_le_bytes(b[i]);
-        length = 8 * i + different.trailing_zeros() as usize / 8;
-    } else {
-        let from = most - rest.len();
-        let tail = rest.iter().zip(&before[from..]).position(|(a, b)| a != b);
-        length = tail.map_or(length, |i| from + i);
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        let different = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if different != 0 {
+            let length = 8 * i + different.trailing_zeros() as usize / 8;
+            return length & !(step - 1);
+        }
     }
-    length - length % step
+    let from = most - rest.len();
+    let tail = rest.iter().zip(&before[from..]).position(|(a, b)| a != b);
+    tail.map_or(most, |i| from + i) & !(step - 1)
 }
 
 #[cfg(test)]

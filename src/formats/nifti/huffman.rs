@@ -19,7 +19,8 @@ const LONGEST: usize = 14;
 const LONGEST_OF_LENGTHS: usize = 7;
 
 /// The order in which lengths of code lengths are stored.
-const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+pub(super) const ORDER: [usize; 19] =
+    [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
 /// Symbol of a match's length, how many bits follow it, and which.
 fn length_symbol(length: usize) -> (usize, u32, u32) {
@@ -60,6 +61,7 @@ impl Default for Frequencies {
 }
 
 impl Frequencies {
+    #[inline]
     pub fn literals(&mut self, literals: &[u8]) {
         let (fours, rest) = literals.as_chunks::<4>();
         for four in fours {
@@ -72,6 +74,7 @@ impl Frequencies {
         }
     }
 
+    #[inline]
     pub fn copy(&mut self, length: usize, distance: usize) {
         self.lengths[length] += 1;
         self.distances[distance_symbol(distance).0] += 1;
@@ -119,6 +122,7 @@ impl Codes {
     }
 
     /// Whether these bytes would take fewer bits as a match than as literals.
+    #[inline]
     pub fn pays(&self, bytes: &[u8], distance: usize) -> bool {
         let cost = |code: Code| if code.length == 0 { UNUSED } else { u32::from(code.length) };
         let literals: u32 = bytes.iter().map(|b| cost(self.symbols[usize::from(*b)])).sum();
@@ -212,6 +216,7 @@ impl Bits {
         Codes::new(&symbols, &distances)
     }
 
+    #[inline]
     pub fn literals(&mut self, codes: &Codes, literals: &[u8]) {
         let (fours, rest) = literals.as_chunks::<4>();
         for four in fours {
@@ -228,6 +233,7 @@ impl Bits {
         }
     }
 
+    #[inline]
     pub fn copy(&mut self, codes: &Codes, length: usize, distance: usize) {
         let (bits, count) = codes.lengths[length];
         self.put(bits, count);

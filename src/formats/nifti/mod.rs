@@ -5,10 +5,12 @@
 //! the file can hold. Voxels are decoded to `f32` in the order of the file, which is the order of
 //! [`Volume`](crate::volume::Volume), so nothing is transposed.
 
+mod checksum;
 mod datatype;
 mod gzip;
 mod header;
 mod huffman;
+mod inflate;
 mod orientation;
 mod raw;
 mod read;

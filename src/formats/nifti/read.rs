@@ -12,13 +12,10 @@ use super::stream::Stream;
 use crate::error::{Error, Fault, Result};
 use crate::volume::{Image, Mask, Volume};
 
-/// Stored bytes decoded at a time: fits the second-level cache with its result; a multiple of every voxel size.
-const BLOCK: usize = 128 << 10;
+/// Bytes of a file read at a time: compressed ones, or voxels as they are stored.
+const BLOCK: usize = 256 << 10;
 
-/// Compressed bytes read at a time.
-const COMPRESSED_BLOCK: usize = 256 << 10;
-
-/// Compressed bytes read at a time where only a header is wanted.
+/// Bytes read at a time where only a header is wanted.
 const HEADER_BLOCK: usize = 4 << 10;
 
 /// Bytes after the last voxel that are still read to reach the checksum of a gzip file.
@@ -47,7 +44,7 @@ pub fn read_header(path: &Path) -> Result<Header> {
 /// Those of [`read_header`]; a data error where the image has no such volume or its bytes are truncated or damaged; a
 /// resource error where memory is short.
 pub fn read_image(path: &Path, volume: usize) -> Result<(Image, Header)> {
-    let (header, stream) = open(path, COMPRESSED_BLOCK)?;
+    let (header, stream) = open(path, BLOCK)?;
     if volume >= header.volumes() {
         return Err(Error::data(format!(
             "{}: volume {volume} (from 0) was asked for, but the image has {}",
@@ -68,7 +65,7 @@ pub fn read_image(path: &Path, volume: usize) -> Result<(Image, Header)> {
 /// # Errors
 /// Those of [`read_image`]; a data error where the file holds several volumes.
 pub fn read_mask(path: &Path) -> Result<(Mask, Header)> {
-    let (header, stream) = open(path, COMPRESSED_BLOCK)?;
+    let (header, stream) = open(path, BLOCK)?;
     if header.volumes() != 1 {
         return Err(Error::data(format!(
             "{}: a mask is one volume, this file has {}",
@@ -78,7 +75,7 @@ pub fn read_mask(path: &Path) -> Result<(Mask, Header)> {
         .hint("save the one volume that is the mask"));
     }
     let mut inside = reserve(path, &header)?;
-    let mut values = Vec::with_capacity(BLOCK);
+    let mut values = Vec::new();
     let notes = read_volume(&header, stream, 0, |raw| {
         values.clear();
         decode(&header.coding(), raw, &mut values);
@@ -112,26 +109,20 @@ fn reserve<T>(path: &Path, header: &Header) -> Result<Vec<T>> {
     Ok(room)
 }
 
-/// Hands the stored bytes of a volume to `take`, block by block; returns a note on what follows the last voxel.
+/// Hands the stored bytes of a volume to `take`, whole voxels at a time; returns a note on what follows the last voxel.
 fn read_volume(
     header: &Header,
     mut stream: Stream,
     volume: usize,
     mut take: impl FnMut(&[u8]),
 ) -> Result<Option<String>> {
-    let mut block = vec![0; BLOCK];
-    let mut left = header.volume_bytes();
-    stream.skip_to(header.data_offset + volume as u64 * left, &mut block)?;
-    while left > 0 {
-        let n = left.min(BLOCK as u64) as usize;
-        stream.fill_exact(&mut block[..n])?;
-        take(&block[..n]);
-        left -= n as u64;
-    }
+    let bytes = header.volume_bytes();
+    stream.skip_to(header.data_offset + volume as u64 * bytes)?;
+    stream.hand_out(bytes, header.datatype.bytes(), &mut take)?;
     if volume + 1 < header.volumes() {
         return Ok(None);
     }
-    let complete = stream.finish(MAX_TRAILER, &mut block)?;
+    let complete = stream.finish(MAX_TRAILER)?;
     Ok((!complete).then(|| {
         "more than 1 MiB follows the last voxel; the checksum was not verified".to_owned()
     }))

@@ -1,15 +1,11 @@
 //! The bytes of a file, decompressed on the way where it is a gzip file.
-//!
-//! A gzip file may consist of several members (as block compressors write it). Each member's checksum is verified
-//! when its end is reached; what follows the last member and is no member is ignored, as gzip does.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use flate2::bufread::GzDecoder;
-
 use super::header::Container;
+use super::inflate::Inflate;
 use crate::error::{Error, Result};
 use crate::formats::files::{io_error, open_regular};
 
@@ -23,39 +19,42 @@ pub(super) struct Stream {
 }
 
 enum Source {
-    Plain(File),
-    Gzip(Box<GzDecoder<BufReader<File>>>),
-    /// All members of the gzip file were read and their checksums hold.
-    Done,
+    Plain(BufReader<File>),
+    Gzip(Box<Inflate<File>>),
+}
+
+impl Source {
+    fn bytes(&mut self) -> &mut dyn BufRead {
+        match self {
+            Self::Plain(file) => file,
+            Self::Gzip(inflate) => inflate,
+        }
+    }
 }
 
 impl Stream {
-    /// Opens a file, to read `block` compressed bytes at a time; gzip is recognised by its first bytes, whatever the
-    /// name.
+    /// Opens a file, to read `block` bytes of it at a time; gzip is recognised by its first bytes, whatever the name.
     pub fn open(path: &Path, block: usize) -> Result<Self> {
-        let (file, bytes) = open_regular(path)?;
+        let (mut file, bytes) = open_regular(path)?;
         if bytes == 0 {
             return Err(Error::data(format!("{}: the file is empty (0 bytes)", path.display())));
         }
-        let mut stream = Self {
-            path: path.to_owned(),
-            source: Source::Plain(file),
-            position: 0,
-            container: Container { bytes, gzip: false },
+        let failed = |e: io::Error| io_error(path, "cannot be read", &e);
+        let mut magic = Vec::new();
+        file.by_ref().take(2).read_to_end(&mut magic).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        let gzip = magic == [0x1f, 0x8b];
+        let source = if gzip {
+            Source::Gzip(Box::new(Inflate::new(file, block)))
+        } else {
+            Source::Plain(BufReader::with_capacity(block, file))
         };
-        let mut magic = [0; 2];
-        let found = stream.fill(&mut magic)?;
-        stream.position = 0;
-        if let Source::Plain(mut file) = std::mem::replace(&mut stream.source, Source::Done) {
-            file.rewind().map_err(|e| io_error(path, "cannot be read", &e))?;
-            stream.source = if magic[..found] == [0x1f, 0x8b] {
-                stream.container.gzip = true;
-                Source::Gzip(Box::new(GzDecoder::new(BufReader::with_capacity(block, file))))
-            } else {
-                Source::Plain(file)
-            };
-        }
-        Ok(stream)
+        Ok(Self {
+            path: path.to_owned(),
+            source,
+            position: 0,
+            container: Container { bytes, gzip },
+        })
     }
 
     /// Where the next byte lies in the decompressed file.
@@ -67,9 +66,12 @@ impl Stream {
     pub fn fill(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let mut full = 0;
         while full < buffer.len() {
-            match self.read(&mut buffer[full..]) {
+            match self.source.bytes().read(&mut buffer[full..]) {
                 Ok(0) => break,
-                Ok(n) => full += n,
+                Ok(n) => {
+                    full += n;
+                    self.position += n as u64;
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(self.failure(&e)),
             }
@@ -90,55 +92,51 @@ impl Stream {
         Ok(())
     }
 
+    /// Hands the next `bytes` bytes to `take`, in pieces of whole multiples of `unit` bytes, which is 16 at most.
+    pub fn hand_out(&mut self, bytes: u64, unit: usize, mut take: impl FnMut(&[u8])) -> Result<()> {
+        let mut left = bytes;
+        while left > 0 {
+            let found = match self.source.bytes().fill_buf() {
+                Ok(found) => found,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(self.failure(&e)),
+            };
+            let whole = found.len().min(usize::try_from(left).unwrap_or(usize::MAX)) / unit * unit;
+            if whole > 0 {
+                take(&found[..whole]);
+                self.source.bytes().consume(whole);
+                self.position += whole as u64;
+                left -= whole as u64;
+            } else {
+                // The end of the file, or a unit that lies in two pieces.
+                let mut one = [0; 16];
+                self.fill_exact(&mut one[..unit])?;
+                take(&one[..unit]);
+                left -= unit as u64;
+            }
+        }
+        Ok(())
+    }
+
     /// Passes over bytes up to `position` in the decompressed file.
-    pub fn skip_to(&mut self, position: u64, scratch: &mut [u8]) -> Result<()> {
+    pub fn skip_to(&mut self, position: u64) -> Result<()> {
         if let Source::Plain(file) = &mut self.source {
             file.seek(SeekFrom::Start(position))
                 .map_err(|e| io_error(&self.path, "cannot be read", &e))?;
             self.position = position;
             return Ok(());
         }
-        while self.position < position {
-            let n = (position - self.position).min(scratch.len() as u64) as usize;
-            self.fill_exact(&mut scratch[..n])?;
-        }
-        Ok(())
+        let left = position.saturating_sub(self.position);
+        self.hand_out(left, 1, |_| ())
     }
 
     /// Reads a gzip file to its end, so that its checksum is verified, unless more than `most` bytes follow.
     ///
     /// Returns whether the end was reached.
-    pub fn finish(&mut self, most: u64, scratch: &mut [u8]) -> Result<bool> {
-        let last = self.position.saturating_add(most);
-        while !matches!(self.source, Source::Plain(_)) {
-            if self.position > last {
-                return Ok(false);
-            }
-            if self.fill(scratch)? == 0 {
-                break;
-            }
-        }
-        Ok(true)
-    }
-
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let n = match &mut self.source {
-                Source::Plain(file) => file.read(buffer)?,
-                Source::Gzip(decoder) => decoder.read(buffer)?,
-                Source::Done => return Ok(0),
-            };
-            self.position += n as u64;
-            if n > 0 || matches!(self.source, Source::Plain(_)) {
-                return Ok(n);
-            }
-            if let Source::Gzip(decoder) = std::mem::replace(&mut self.source, Source::Done) {
-                let mut rest = decoder.into_inner();
-                if rest.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
-                    self.source = Source::Gzip(Box::new(GzDecoder::new(rest)));
-                }
-            }
-        }
+    pub fn finish(&mut self, most: u64) -> Result<bool> {
+        let Source::Gzip(inflate) = &mut self.source else { return Ok(true) };
+        let end = io::copy(&mut inflate.take(most + 1), &mut io::sink());
+        end.map(|rest| rest <= most).map_err(|e| self.failure(&e))
     }
 
     fn failure(&self, error: &io::Error) -> Error {
