@@ -237,13 +237,7 @@ impl Taps {
         row[..inside.start].fill(outside);
         row[inside.end..].fill(outside);
         let taps = &self.pixels[self.before[y]..][..inside.len()];
-        for (output, tap) in row[inside].iter_mut().zip(taps) {
-            let upper = padded[tap.first as usize..].first_chunk::<2>();
-            let lower = padded[tap.first as usize + below..].first_chunk::<2>();
-            let (Some(upper), Some(lower)) = (upper, lower) else { continue };
-            let along_y = [0, 1].map(|i| (1.0 - tap.y) * upper[i] + tap.y * lower[i]);
-            *output = (1.0 - tap.x) * along_y[0] + tap.x * along_y[1];
-        }
+        bilinear(taps, padded, below, &mut row[inside]);
     }
 
     /// Row `y` of the output mask, the nearest pixels of a slice.
@@ -253,6 +247,18 @@ impl Taps {
         row[inside.end..].fill(0);
         let taps = &self.nearest[self.before[y]..][..inside.len()];
         row[inside].iter_mut().zip(taps).for_each(|(output, &i)| *output = slice[i as usize]);
+    }
+}
+
+/// Each output pixel from its four neighbours, the lower two `below` after the upper.
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn bilinear(taps: &[Tap], padded: &[f32], below: usize, row: &mut [f32]) {
+    for (output, tap) in row.iter_mut().zip(taps) {
+        let upper = padded[tap.first as usize..].first_chunk::<2>();
+        let lower = padded[tap.first as usize + below..].first_chunk::<2>();
+        let (Some(upper), Some(lower)) = (upper, lower) else { continue };
+        let along_y = [0, 1].map(|i| (1.0 - tap.y) * upper[i] + tap.y * lower[i]);
+        *output = (1.0 - tap.x) * along_y[0] + tap.x * along_y[1];
     }
 }
 

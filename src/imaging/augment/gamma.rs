@@ -96,7 +96,13 @@ pub(super) fn largest_magnitude(voxels: &[f32]) -> f32 {
             *lane = if v.abs() > *lane { v.abs() } else { *lane };
         }
     }
-    rest.iter().map(|v| v.abs()).chain(lanes).fold(0.0, f32::max)
+    // Eight lanes at a time: one after the other, each comparison would wait for the last.
+    let (eights, _) = lanes.as_chunks::<8>();
+    let mut eight = [0.0_f32; 8];
+    for eight_more in eights {
+        eight.iter_mut().zip(eight_more).for_each(|(a, b)| *a = if *b > *a { *b } else { *a });
+    }
+    rest.iter().map(|v| v.abs()).chain(eight).fold(0.0, f32::max)
 }
 
 #[cfg(test)]
