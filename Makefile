@@ -1,6 +1,6 @@
 # Every command sets up what it needs; nothing has to be exported. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check format peers bench-peers bench clean
+.PHONY: help setup build demo test check format peers bench-peers bench bench-instructions bench-defaults clean
 
 DEMO ?= demo-data
 PYTHON := .venv/bin/python
@@ -41,6 +41,13 @@ peers: setup $(PEERS) ## every kernel against the reference tools: do they agree
 bench-peers: setup $(PEERS) ## every kernel against the reference tools: CPU time; writes benches/peers/RESULTS.md
 	@cargo build --release --bin torcula
 	@$(PEERS) benches/peers/run.py speed
+
+bench-instructions: setup ## instructions of the hot kernels (valgrind) against benches/instructions.tsv
+	@command -v valgrind > /dev/null || { echo "error: valgrind counts the instructions; install it (apt install valgrind)"; exit 1; }
+	@python3 benches/instructions.py
+
+bench-defaults: setup $(PEERS) ## what N4's settings remove of a field with local structure
+	@$(PEERS) benches/peers/defaults.py
 
 bench: setup ## criterion benches: kernels, engine overhead, shards
 	@cargo bench --bench '*'

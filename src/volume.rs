@@ -167,6 +167,8 @@ impl<T: Clone> Volume<T> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const OBLIQUE: Affine =
@@ -204,5 +206,39 @@ mod tests {
         assert!(a.matches(&b, 0.1));
         assert!(!a.matches(&b, 0.01));
         assert!((a.voxel_volume_mm3() - OBLIQUE.determinant().abs()).abs() < 1e-12);
+    }
+
+    proptest! {
+        /// Any rotation, spacing, mirror and origin of a scanner.
+        #[test]
+        fn world_and_back_is_the_same_place(
+            angles in prop::array::uniform3(-3.2_f64..3.2),
+            spacing in prop::array::uniform3(0.05_f64..20.0),
+            mirrored in any::<bool>(),
+            origin in prop::array::uniform3(-500.0_f64..500.0),
+            place in prop::array::uniform3(-1000.0_f64..1000.0),
+        ) {
+            let turn = |a: usize, angle: f64| {
+                let (sin, cos) = angle.sin_cos();
+                let mut rows = Affine::from_spacing_mm([1.0; 3]).0;
+                let (b, c) = ((a + 1) % 3, (a + 2) % 3);
+                (rows[b][b], rows[b][c], rows[c][b], rows[c][c]) = (cos, -sin, sin, cos);
+                Affine(rows)
+            };
+            let [x, y, z] = spacing;
+            let mut affine = Affine::from_spacing_mm([if mirrored { -x } else { x }, y, z]);
+            affine = (0..3).fold(affine, |inner, a| turn(a, angles[a]).compose(&inner));
+            affine.0.iter_mut().zip(origin).for_each(|(row, o)| row[3] = o);
+            for (found, mm) in affine.spacing_mm().iter().zip(spacing) {
+                prop_assert!((found - mm).abs() < 1e-9 * mm);
+            }
+            let back = affine.inverse().map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let found = back.apply(affine.apply(place));
+            prop_assert!(found.iter().zip(place).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+            let again = back.inverse().map_err(|e| TestCaseError::fail(e.to_string()))?;
+            for (a, b) in again.0.iter().flatten().zip(affine.0.iter().flatten()) {
+                prop_assert!((a - b).abs() < 1e-6 * b.abs().max(1.0));
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The stages: one verb on a case per file. A stage's type is its parameters; [`StageSpec`] is the registry.
 
 pub mod augment;
+#[cfg(test)]
+mod degenerate;
 pub mod infer;
 pub mod ingest;
 pub mod n4;

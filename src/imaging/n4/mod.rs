@@ -34,6 +34,11 @@ use voxels::{MOST_ALONG_X, Voxels};
 const MOST_CONTROL_POINTS: usize = 1 << 21;
 
 /// What N4 is told. The defaults are ITK's but for levels and shrink.
+///
+/// One level of 10 iterations, as many studies have it, removes little of a field with local structure. `make bench-defaults`,
+/// a field with bumps 35 to 60 mm wide: its correlation with the log field found, and the coefficient of variation of white
+/// matter, 0.169 before and 0.038 without a field, are 0.60 and 0.160 after `[10]` at full resolution, 0.97 and 0.061 after the
+/// default, 0.997 and 0.041 after `[50, 50, 50, 50]` at full resolution, which takes 23 times as long as the default.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Parameters {
