@@ -12,7 +12,7 @@ use torcula::formats::nifti::{self, WriteOptions};
 use torcula::imaging::phantom;
 use torcula::stages::StageSpec;
 use torcula::stages::score::Score;
-use torcula::volume::{Grid, Mask};
+use torcula::volume::{Grid, Image, Mask};
 
 /// The system's allocator, counting bytes in use.
 struct Counting;
@@ -65,22 +65,24 @@ fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
     (found, (PEAK.load(Relaxed) - before) as u64)
 }
 
-/// A case with every slot that a stage may read.
-fn case(shape: [usize; 3]) -> Case {
-    let (image, _, brain) = phantom::simple(shape, [1.0, 1.0, 5.0], 3);
-    let lesions = |shift: usize| {
-        let mut mask = Mask::filled(&image.grid(), 0);
-        for ((z, y, x), v) in mask.data.indexed_iter_mut() {
-            let d = [x + shift, y, 3 * z].map(|i| (i % 44) as f64 - 22.0);
-            *v = u8::from(d.iter().map(|v| v * v).sum::<f64>() < 40.0);
-        }
-        mask
-    };
-    let (truth, predicted) = (lesions(0), lesions(3));
+/// A case with what a stage may read. To score, there are lesions all over the volume, the most that can come.
+fn case(shape: [usize; 3], stage: &str) -> Case {
+    let (image, truth, brain) = phantom::simple(shape, [1.0, 1.0, 5.0], 3);
     let mut case = Case::new(CaseInput { case_id: "a".to_owned(), ..CaseInput::default() });
+    case.truth = Some(truth);
+    if stage == "score" {
+        (case.truth, case.prediction) = (Some(lesions(&image, 0)), Some(lesions(&image, 3)));
+    }
     (case.image, case.brain) = (Some(image), Some(brain));
-    (case.truth, case.prediction) = (Some(truth), Some(predicted));
     case
+}
+
+/// Rods of 6 voxels, one voxel apart.
+fn lesions(image: &Image, shift: usize) -> Mask {
+    let mut mask = Mask::filled(&image.grid(), 0);
+    let voxels = mask.voxels_mut().iter_mut().enumerate();
+    voxels.for_each(|(i, v)| *v = u8::from((i + shift) % 7 > 0));
+    mask
 }
 
 /// Bytes of the volumes that the case holds.
@@ -92,7 +94,7 @@ fn held(case: &Case) -> u64 {
 
 /// Predicted and actual bytes of a stage on a case.
 fn measure(stage: &dyn Stage, shape: [usize; 3]) -> (u64, u64) {
-    let mut case = case(shape);
+    let mut case = case(shape, stage.name());
     let voxels = shape.iter().product::<usize>() as u64;
     let reads = |s: &Slot| {
         [stage.reads(), stage.optional(), stage.carries()].iter().any(|all| all.contains(s))

@@ -58,12 +58,12 @@ def run(*arguments):
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.perf_counter() - start
 
 
-def ours(folder, iterations, shrink, where=""):
+def ours(folder, iterations, shrink, where="", jobs=PROCESSES, blur=BLUR_MM):
     """The chain over the cases that are ingested already."""
     pipeline = folder / "chain.yaml"
-    said = PIPELINE.format(folder=folder, blur=BLUR_MM, iterations=iterations, shrink=shrink, where=where)
+    said = PIPELINE.format(folder=folder, blur=blur, iterations=iterations, shrink=shrink, where=where)
     pipeline.write_text(said)
-    return run("run", pipeline, "-j", PROCESSES, "--progress", "none")
+    return run("run", pipeline, "-j", jobs, "--progress", "none")
 
 
 def registry(folder, cases):
@@ -143,4 +143,14 @@ def speed(_):
             note = f"{60 * CASES / clock:,.0f} cases/min by the clock, theirs {60 / their_clock:,.1f}"
             rows.append(speed_row("whole chain, a case", f"Python, {PROCESSES} processes", f"N4 {iterations} shrink {shrink}",
                                   1e3 * cpu / CASES, 1e3 * their_cpu, least, note=note))
+        rows.append(scaling(folder))
     return rows
+
+
+def scaling(folder):
+    """Cases a minute by the clock of two jobs beside one; needs two idle cores."""
+    # Another blur by nothing that shows makes other fingerprints: what is done is not done again.
+    clocks = {jobs: min(ours(folder, [10], 1, jobs=jobs, blur=BLUR_MM + 1e-6 * (jobs + 2 * again))[1] for again in range(2))
+              for jobs in (1, 2)}
+    return speed_row("whole chain, a case by the clock", "ours, 1 job", "N4 [10] shrink 1, 2 jobs",
+                     1e3 * clocks[2] / CASES, 1e3 * clocks[1] / CASES, 1.9, note="needs two idle cores")

@@ -52,7 +52,9 @@ impl Stage for Augment {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        10 * voxels
+        // The slices in work with a border, and for a slice where each pixel looks.
+        let jitters = self.affine_slices.as_ref().is_some_and(|a| a.slice_jitter > 0.0);
+        if jitters { 8 * voxels } else { 19 * voxels / 4 }
     }
 
     fn run(&self, case: &mut Case, context: &Context) -> Result<()> {

@@ -79,7 +79,8 @@ impl Stage for N4 {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        n4::footprint_bytes(voxels, self)
+        // The field is a slot.
+        n4::footprint_bytes(voxels, self).saturating_sub(voxels.saturating_mul(4))
     }
 
     fn run(&self, case: &mut Case, context: &Context) -> Result<()> {

@@ -64,7 +64,13 @@ impl Stage for Normalize {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        4 * voxels + (256 << 10)
+        // The brain's voxels once more, of the volume or of a slice; tables. An image up to 512 × 512 may be a single slice; a
+        // larger one has four at least.
+        let gathered = match self.scope {
+            Scope::Volume => voxels,
+            Scope::Slice => voxels.min(1 << 18).max(voxels / 4),
+        };
+        4 * gathered + (256 << 10)
     }
 
     fn run(&self, case: &mut Case, _: &Context) -> Result<()> {

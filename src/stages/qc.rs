@@ -41,7 +41,7 @@ impl Stage for Qc {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        13 * voxels
+        12 * voxels
     }
 
     fn run(&self, case: &mut Case, context: &Context) -> Result<()> {

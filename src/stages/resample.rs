@@ -68,7 +68,13 @@ impl Stage for Resample {
         // The new volumes beside the old ones. A spacing alone may enlarge them, and by how much only the header tells: eightfold is
         // the bound that a halved spacing gives.
         match self.shape {
-            Some(shape) => 10 * shape.iter().map(|n| *n as u64).product::<u64>() + 4 * voxels,
+            Some(shape) => {
+                let target = shape.iter().map(|n| *n as u64).product::<u64>();
+                let coefficients =
+                    if self.interpolation == Interpolation::Cubic { 4 * voxels } else { 0 };
+                // Masks follow when the old image is gone.
+                4 * target + coefficients + (2 * target).saturating_sub(4 * voxels) + (256 << 10)
+            }
             None => 48 * voxels,
         }
     }

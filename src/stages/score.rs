@@ -34,8 +34,8 @@ impl Stage for Score {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        // Labels of both masks, and distances in the box around them.
-        24 * voxels
+        // Labels and runs of both masks, and distances in the box around them, of masks with as many lesions as fit.
+        31 * voxels
     }
 
     fn run(&self, case: &mut Case, context: &Context) -> Result<()> {

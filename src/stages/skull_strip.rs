@@ -108,8 +108,9 @@ impl Stage for SkullStrip {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        // The blurred image with a buffer to blur it, or the labels and the filled copy, and tables.
-        7 * voxels + (256 << 10)
+        // The blurred image; then the labels and the filled copy; tables.
+        let bytes = if self.largest_component || self.fill_holes { 7 } else { 4 };
+        bytes * voxels + (256 << 10)
     }
 
     fn run(&self, case: &mut Case, _: &Context) -> Result<()> {

@@ -119,6 +119,7 @@ impl Pass<'_> {
     fn moved(&self, taps: &Taps, z: usize, slab: &mut [f32], before: &mut Vec<f32>) -> f32 {
         let [nx, ny, _] = self.grid.shape;
         before.clear();
+        before.reserve_exact(slab.len() / (nx * ny) * (nx + 1) * (ny + 1));
         slab.chunks_exact(nx * ny).for_each(|slice| taps.pad(slice, before));
         let slices = slab.len() / (nx * ny);
         let padded = before.len() / slices;
