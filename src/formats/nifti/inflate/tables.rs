@@ -149,7 +149,7 @@ impl Entry {
 
     /// With a code of `bits` bits before its extra ones.
     pub fn coded(self, bits: u32) -> Self {
-        Self(self.0 + u64::from(bits) | u64::from(bits) << CODE)
+        Self((self.0 + u64::from(bits)) | (u64::from(bits) << CODE))
     }
 
     /// Bits of the code alone.
@@ -186,7 +186,7 @@ const LENGTHS: [(u32, u32); 29] = {
     let mut i = 0;
     while i < 28 {
         let extra = if i < 8 { 0 } else { i as u32 / 4 - 1 };
-        let base = if i < 8 { i as u32 + 3 } else { (4 + i as u32 % 4 << extra) + 3 };
+        let base = if i < 8 { i as u32 + 3 } else { ((4 + i as u32 % 4) << extra) + 3 };
         all[i] = (base, extra);
         i += 1;
     }
