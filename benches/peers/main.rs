@@ -7,6 +7,7 @@
 
 mod augment;
 mod common;
+mod feed;
 mod files;
 mod geometry;
 mod n4;
@@ -31,6 +32,7 @@ const GROUPS: &[Group] = &[
     geometry::run,
     augment::run,
     files::run,
+    feed::run,
     stats::run,
 ];
 

@@ -21,8 +21,8 @@ from importlib import metadata
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-GROUPS = ["n4", "smoothing", "resample", "quality", "geometry", "augment", "files", "stats", "chain"]
-TOOLS = ["SimpleITK", "numpy", "scipy", "nibabel", "scikit-image", "connected-components-3d", "torch", "torchio", "monai", "n4ax", "statsmodels"]
+GROUPS = ["n4", "smoothing", "resample", "quality", "geometry", "augment", "files", "feed", "training", "stats", "chain"]
+TOOLS = ["SimpleITK", "numpy", "scipy", "nibabel", "scikit-image", "connected-components-3d", "torch", "torchio", "monai", "webdataset", "tensorboard", "n4ax", "statsmodels"]
 
 
 def build():

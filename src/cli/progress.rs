@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::output;
-use crate::engine::learner::EpochReport;
+use crate::engine::learner::{BatchReport, EpochReport, TrainEvent};
 use crate::engine::{Metrics, Observer, Outcome, Status};
 
 /// Ways to show progress.
@@ -72,6 +72,78 @@ impl Progress {
             Mode::Auto | Mode::Plain => output::note(plain()),
         }
     }
+}
+
+impl Progress {
+    fn batch(&self, batch: &BatchReport) {
+        let done = (batch.epoch - 1) as f64 + batch.batch as f64 / batch.batches.max(1) as f64;
+        let dice = batch.val_dice.map_or(String::new(), |d| format!(", validation DSC {d:.3}"));
+        let figures = format!(
+            "loss {:.3}{dice}, {:.1} samples/s, feed wait {:.1} %, {:.0} s left",
+            batch.train_loss,
+            batch.samples_per_s,
+            batch.feed_wait_share * 100.0,
+            batch.left_s
+        );
+        if let Some(bar) = self.with(|s| s.bar.clone()) {
+            bar.set_length(batch.epochs as u64);
+            bar.set_position(done as u64);
+            bar.set_message(figures);
+            return;
+        }
+        // A log is told as often as in a step of stages.
+        let due = self.with(|s| {
+            let due = s.spoken.is_none_or(|t| t.elapsed() >= EVERY);
+            if due {
+                s.spoken = Some(Instant::now());
+            }
+            due
+        });
+        if due {
+            self.event(
+                || {
+                    format!(
+                        "  epoch {}/{}, batch {}/{}: {figures}",
+                        batch.epoch, batch.epochs, batch.batch, batch.batches
+                    )
+                },
+                || tagged("batch", batch),
+            );
+        }
+    }
+
+    fn epoch(&self, epoch: &EpochReport) {
+        if let Some(bar) = self.with(|s| s.bar.clone()) {
+            bar.set_length(epoch.epochs as u64);
+            bar.set_position(epoch.epoch as u64);
+            bar.set_message(format!(
+                "loss {:.3}, validation DSC {:.3}, {:.1} samples/s",
+                epoch.train_loss, epoch.val_dice, epoch.samples_per_s
+            ));
+            return;
+        }
+        self.event(
+            || {
+                format!(
+                    "  epoch {}/{}: loss {:.3}, validation DSC {:.3}, {:.1} samples/s; {}",
+                    epoch.epoch,
+                    epoch.epochs,
+                    epoch.train_loss,
+                    epoch.val_dice,
+                    epoch.samples_per_s,
+                    epoch.waits()
+                )
+            },
+            || tagged("epoch", epoch),
+        );
+    }
+}
+
+/// A report as a JSON event.
+fn tagged(event: &str, report: &impl serde::Serialize) -> Value {
+    let mut value = serde_json::to_value(report).unwrap_or_default();
+    value["event"] = json!(event);
+    value
 }
 
 impl Observer for Progress {
@@ -147,35 +219,11 @@ impl Observer for Progress {
         );
     }
 
-    fn epoch(&self, epoch: &EpochReport) {
-        let bar = self.with(|s| s.bar.clone());
-        if let Some(bar) = bar {
-            bar.set_length(epoch.epochs as u64);
-            bar.set_position(epoch.epoch as u64);
-            bar.set_message(format!(
-                "loss {:.3}, validation DSC {:.3}, {:.1} samples/s",
-                epoch.train_loss, epoch.val_dice, epoch.samples_per_s
-            ));
-            return;
+    fn training(&self, event: &TrainEvent) {
+        match event {
+            TrainEvent::Batch(batch) => self.batch(batch),
+            TrainEvent::Epoch(epoch) => self.epoch(epoch),
         }
-        self.event(
-            || {
-                format!(
-                    "  epoch {}/{}: loss {:.3}, validation DSC {:.3}, {:.1} samples/s, feed wait {:.1} %",
-                    epoch.epoch,
-                    epoch.epochs,
-                    epoch.train_loss,
-                    epoch.val_dice,
-                    epoch.samples_per_s,
-                    epoch.feed_wait_share * 100.0
-                )
-            },
-            || {
-                let mut event = serde_json::to_value(epoch).unwrap_or_default();
-                event["event"] = json!("epoch");
-                event
-            },
-        );
     }
 
     fn note(&self, text: &str) {

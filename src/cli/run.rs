@@ -195,6 +195,9 @@ fn analysis(step: &StepReport) -> String {
         step.failed + step.known_failed,
         step.elapsed.as_secs_f64()
     );
+    if let Some(waits) = &step.waits {
+        text.push_str(&format!("\n{waits}"));
+    }
     let Some(metrics) = &step.metrics else { return text };
     let busy: f64 = metrics.stages().iter().map(|s| s.busy.as_secs_f64()).sum();
     let rows: Vec<Vec<String>> = metrics

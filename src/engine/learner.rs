@@ -3,34 +3,37 @@
 //! A train step hands a [`TrainJob`] to a [`Learner`] and gets a [`TrainedModel`]; an infer step asks it for a
 //! [`Predictor`]. The lean binary has no learner, and execs the training binary for a pipeline that needs one.
 
+mod job;
+mod methods;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::imaging::augment::{Plan, Transform};
 use crate::volume::Image;
 
-use super::feed::SampleRef;
+pub use job::{BatchReport, EpochReport, TrainEvent, TrainJob, TrainedModel};
+pub use methods::{Augmentation, Optimizer, Schedule};
 
 /// Trains networks and runs them.
 pub trait Learner: Send + Sync {
-    /// Trains on the job's samples until its epochs are over or its patience ends. Continues from the job's folder where
-    /// a training with the same fingerprint was interrupted. `progress` hears of every epoch; `stop` is asked after
-    /// every batch.
+    /// Trains on the job's samples until its epochs are over or its patience ends. Continues from the job's folder, in the
+    /// middle of an epoch too, where a training with the same fingerprint was interrupted. `progress` hears of every epoch
+    /// and, every few seconds, of the steps between; `stop` is asked after every step.
     ///
     /// # Errors
-    /// A cancelled error when `stop` said so (the last whole epoch is kept); a data error that names the cases of the
-    /// batch whose loss is not finite; a resource error where the device ran out of memory.
+    /// A cancelled error when `stop` said so (all steps so far are kept); a data error that names the cases of the
+    /// batch whose loss is not finite; a configuration error where the job's parent is another network; a resource error
+    /// where the device ran out of memory.
     fn train(
         &self,
         job: TrainJob,
-        progress: &dyn Fn(&EpochReport),
+        progress: &dyn Fn(&TrainEvent),
         stop: &dyn Fn() -> bool,
     ) -> Result<TrainedModel>;
 
@@ -94,71 +97,6 @@ impl Architecture {
     }
 }
 
-/// How the learning rate falls after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Schedule {
-    /// It does not.
-    Constant,
-    /// Half a cosine, down to 0.
-    #[default]
-    Cosine,
-    /// (1 − share done)^0.9, down to 0.
-    Poly,
-}
-
-/// How training samples are augmented: a list of transforms with their defaults, `[flip, gamma]`, or the parameters of each.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Augmentation {
-    /// These transforms, with their defaults; an empty list trains on the samples as they are.
-    Names(Vec<Transform>),
-    /// The transforms that are given, with these parameters.
-    Parameters(Box<Plan>),
-}
-
-impl Default for Augmentation {
-    fn default() -> Self {
-        use Transform::{AffineSlices, BiasField, Flip, Gamma};
-        Self::Names(vec![AffineSlices, BiasField, Flip, Gamma])
-    }
-}
-
-impl Augmentation {
-    /// What is drawn for every sample; none where nothing is.
-    pub fn plan(&self) -> Option<Plan> {
-        let plan = match self {
-            Self::Names(names) => Plan::of(names),
-            Self::Parameters(plan) => plan.as_ref().clone(),
-        };
-        (plan != Plan::default()).then_some(plan)
-    }
-}
-
-/// Written out, since a derived untagged enum would not say which key or name is wrong.
-impl<'de> Deserialize<'de> for Augmentation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Augmentation;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a list of transforms or a map of their parameters")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, names: A) -> Result<Augmentation, A::Error> {
-                Deserialize::deserialize(SeqAccessDeserializer::new(names)).map(Augmentation::Names)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, plan: A) -> Result<Augmentation, A::Error> {
-                Deserialize::deserialize(MapAccessDeserializer::new(plan))
-                    .map(Augmentation::Parameters)
-            }
-        }
-        deserializer.deserialize_any(Either)
-    }
-}
-
 /// Parameters of a train step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -177,20 +115,47 @@ pub struct TrainParams {
     pub draws: usize,
     /// How training samples are augmented: names of transforms, or the parameters of each.
     pub augment: Augmentation,
-    /// Highest learning rate of Adam.
+    /// Voxels along x, y, z of the patches that are cut out of the samples to train on; none trains on whole samples.
+    pub patch: Option<[usize; 3]>,
+    /// Share of patches that are centred on a voxel of the lesion, where the sample has one; the others lie anywhere.
+    pub lesion_patches: f64,
+    /// How the weights follow their gradient.
+    pub optimizer: Optimizer,
+    /// Highest learning rate.
     pub learning_rate: f64,
-    /// Share of the weights, times the learning rate, that decays at every step (decoupled, kernels only).
+    /// Share of the weights, times the learning rate, that decays at every step (kernels only).
     pub weight_decay: f64,
+    /// Momentum of `sgd`.
+    pub momentum: f64,
+    /// Largest norm of all gradients together; longer ones are shortened to it. 0 leaves them as they are.
+    pub clip_norm: f64,
+    /// Batches whose gradients are added up for one step: a larger batch in the memory of a smaller.
+    pub accumulate: usize,
+    /// Decay of a moving average of the weights, such as 0.99, which is then validated and kept in their place; 0 keeps the
+    /// weights themselves.
+    pub ema: f64,
     /// Epochs over which the learning rate rises to its highest.
     pub warmup_epochs: usize,
     /// How the learning rate falls afterwards.
     pub schedule: Schedule,
-    /// Share of Dice in the loss; the rest is cross-entropy.
+    /// Share of the overlap (Dice or Tversky) in the loss; the rest is cross-entropy or focal loss.
     pub dice_weight: f64,
+    /// Weight of false positives in the overlap (Tversky); 0.5 here and for false negatives is Dice.
+    pub tversky_alpha: f64,
+    /// Weight of false negatives in the overlap (Tversky).
+    pub tversky_beta: f64,
+    /// Exponent of the focal loss, such as 2: the higher, the less count voxels that are right already. 0 is cross-entropy.
+    pub focal_gamma: f64,
     /// Share of voxels, those where it is largest, that count in the cross-entropy: small lesions weigh more the smaller it is.
     pub hardest_share: f64,
     /// Stop when the validation DSC has not risen for this many epochs; 0 never stops early.
     pub patience: usize,
+    /// Parts of the network that keep the weights they start with, such as `stem`, `down0`; for fine-tuning. Running
+    /// statistics of normalisations follow the new images all the same.
+    pub freeze: Vec<String>,
+    /// Seconds of training after which the state is saved within an epoch, so that a training that is killed loses no
+    /// more; it is saved after every epoch in any case.
+    pub checkpoint_s: f64,
     /// `auto` (CUDA where there is one), `cpu` or `cuda:N`.
     pub device: String,
     /// CPU threads of libtorch; 0 uses all cores. Its sums, and so the last digits of the weights, depend on the number.
@@ -211,13 +176,25 @@ impl Default for TrainParams {
             batch: 4,
             draws: 1,
             augment: Augmentation::default(),
+            patch: None,
+            lesion_patches: 0.5,
+            optimizer: Optimizer::AdamW,
             learning_rate: 0.003,
             weight_decay: 0.0001,
+            momentum: 0.9,
+            clip_norm: 0.0,
+            accumulate: 1,
+            ema: 0.0,
             warmup_epochs: 1,
             schedule: Schedule::Cosine,
             dice_weight: 0.5,
+            tversky_alpha: 0.5,
+            tversky_beta: 0.5,
+            focal_gamma: 0.0,
             hardest_share: 1.0,
             patience: 0,
+            freeze: Vec::new(),
+            checkpoint_s: 60.0,
             device: "auto".to_owned(),
             threads: 0,
             feed_threads: 0,
@@ -243,11 +220,23 @@ impl TrainParams {
         within("epochs", self.epochs as f64, 1.0, 100_000.0);
         within("batch", self.batch as f64, 1.0, 1024.0);
         within("draws", self.draws as f64, 1.0, 10_000.0);
+        for voxels in self.patch.into_iter().flatten() {
+            within("patch", voxels as f64, 1.0, 4096.0);
+        }
+        within("lesion_patches", self.lesion_patches, 0.0, 1.0);
         within("learning_rate", self.learning_rate, 1e-9, 1.0);
         within("weight_decay", self.weight_decay, 0.0, 1.0);
+        within("momentum", self.momentum, 0.0, 0.9999);
+        within("clip_norm", self.clip_norm, 0.0, 1e6);
+        within("accumulate", self.accumulate as f64, 1.0, 1024.0);
+        within("ema", self.ema, 0.0, 0.99999);
         within("warmup_epochs", self.warmup_epochs as f64, 0.0, self.epochs as f64);
         within("dice_weight", self.dice_weight, 0.0, 1.0);
+        within("tversky_alpha", self.tversky_alpha, 0.0, 10.0);
+        within("tversky_beta", self.tversky_beta, 0.0, 10.0);
+        within("focal_gamma", self.focal_gamma, 0.0, 10.0);
         within("hardest_share", self.hardest_share, 1e-6, 1.0);
+        within("checkpoint_s", self.checkpoint_s, 0.0, 86_400.0);
         within("threads", self.threads as f64, 0.0, 1024.0);
         within("feed_threads", self.feed_threads as f64, 0.0, 1024.0);
         within("feed_depth", self.feed_depth as f64, 1.0, 1024.0);
@@ -265,76 +254,32 @@ impl TrainParams {
     }
 }
 
+impl TrainParams {
+    /// The keys that say what the network is; a network that is trained further keeps its own.
+    pub const NETWORK: &[&str] = &["model", "levels", "filters"];
+
+    /// The parameters that decide which weights come out: all but those of comfort and speed.
+    pub fn identity(&self) -> Value {
+        let mut all = serde_json::to_value(self).unwrap_or_default();
+        if let Value::Object(map) = &mut all {
+            for key in ["checkpoint_s", "feed_threads", "feed_depth"] {
+                map.remove(key);
+            }
+        }
+        all
+    }
+}
+
 /// Whether a word names a device: `auto`, `cpu`, `cuda` or `cuda:N`.
 pub fn is_device(word: &str) -> bool {
     matches!(word, "auto" | "cpu" | "cuda")
         || word.strip_prefix("cuda:").is_some_and(|n| n.parse::<u8>().is_ok())
 }
 
-/// One training.
-#[derive(Debug, Clone)]
-pub struct TrainJob {
-    /// The step's parameters.
-    pub params: TrainParams,
-    /// The cases to learn from.
-    pub train: Vec<SampleRef>,
-    /// The cases that choose the best epoch.
-    pub val: Vec<SampleRef>,
-    /// Spacing along x, y, z of the samples' grid; ones where it differs between them.
-    pub spacing_mm: [f64; 3],
-    /// Decides first weights, order and augmentation.
-    pub seed: u64,
-    /// Where checkpoints and the model go; made if missing.
-    pub folder: PathBuf,
-    /// Lineage and how images were resampled; stored in the model.
-    pub metadata: BTreeMap<String, String>,
-    /// Hash of all that decides the result: a checkpoint with another one is not continued.
-    pub fingerprint: String,
-}
-
-/// What an epoch came to.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct EpochReport {
-    /// From 1.
-    pub epoch: usize,
-    /// Epochs planned.
-    pub epochs: usize,
-    /// Mean loss over the training batches.
-    pub train_loss: f64,
-    /// Mean DSC over the validation cases, on the samples' grid; both masks empty counts as 1.
-    pub val_dice: f64,
-    /// Learning rate of the last step.
-    pub learning_rate: f64,
-    /// Time of training and validation together.
-    pub seconds: f64,
-    /// Training samples a second, validation not counted.
-    pub samples_per_s: f64,
-    /// Share of the training time in which the network waited for a batch.
-    pub feed_wait_share: f64,
-}
-
-/// A finished training.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainedModel {
-    /// The model with the best validation DSC, safetensors.
-    pub path: PathBuf,
-    /// Its epoch, from 1.
-    pub best_epoch: usize,
-    /// Its mean validation DSC.
-    pub best_val_dice: f64,
-    /// Every epoch in order.
-    pub curve: Vec<EpochReport>,
-    /// Number of trained parameters.
-    pub parameters: usize,
-    /// Hash of the model file.
-    pub blake3: String,
-    /// Size of the model file.
-    pub bytes: u64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::imaging::augment::{Plan, Transform};
 
     #[test]
     fn the_defaults_are_valid_and_survive_serde() -> std::result::Result<(), serde_json::Error> {
@@ -359,6 +304,18 @@ mod tests {
         for word in ["batch is 0", "dice_weight is NaN", "device is `gpu`"] {
             assert!(reason.contains(word), "{reason}");
         }
+    }
+
+    #[test]
+    fn only_what_decides_the_weights_is_their_identity() {
+        let plain = TrainParams::default();
+        let comfort =
+            TrainParams { checkpoint_s: 1.0, feed_threads: 1, feed_depth: 9, ..plain.clone() };
+        assert_eq!(comfort.identity(), plain.identity());
+        let other = TrainParams { threads: 1, ..plain.clone() };
+        assert_ne!(other.identity(), plain.identity());
+        let keys = plain.identity();
+        assert!(TrainParams::NETWORK.iter().all(|key| keys.get(key).is_some()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::learner::EpochReport;
+use super::learner::TrainEvent;
 use super::outcome::Outcome;
 
 /// Hears about every case that ends, to show progress.
@@ -12,8 +12,8 @@ pub trait Observer: Send + Sync {
     fn begin(&self, step: &str, todo: u64, unchanged: u64);
     /// A case ended.
     fn case(&self, outcome: &Outcome, metrics: &Metrics);
-    /// A training epoch ended.
-    fn epoch(&self, epoch: &EpochReport);
+    /// A training went on.
+    fn training(&self, event: &TrainEvent);
     /// Something worth a line.
     fn note(&self, text: &str);
     /// The step ended.
@@ -27,7 +27,7 @@ pub struct Silent;
 impl Observer for Silent {
     fn begin(&self, _: &str, _: u64, _: u64) {}
     fn case(&self, _: &Outcome, _: &Metrics) {}
-    fn epoch(&self, _: &EpochReport) {}
+    fn training(&self, _: &TrainEvent) {}
     fn note(&self, _: &str) {}
     fn end(&self, _: &str) {}
 }

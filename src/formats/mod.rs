@@ -1,4 +1,4 @@
-//! The files Torcula reads and writes: NIfTI images, BIDS folders, manifests and training shards.
+//! The files Torcula reads and writes: NIfTI images, BIDS folders, manifests, training shards, event files of TensorBoard.
 //!
 //! Only this module opens data files. Everything in it treats its input as hostile: sizes are checked against what a
 //! file can hold before memory is reserved, links do not lead out of a folder, and every refusal says why.
@@ -13,3 +13,4 @@ pub mod nifti;
 pub mod shards;
 pub mod sidecar;
 mod table;
+pub mod tensorboard;

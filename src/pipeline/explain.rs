@@ -83,6 +83,7 @@ fn details(step: &Step) -> Vec<(&'static str, String)> {
         Action::Train(p) => {
             let parts = format!("trains on `{}`, chooses on `{}`", p.train_part, p.val_part);
             out.push(("parts", parts));
+            out.extend(p.fine_tune.iter().map(|parent| ("starts", format!("from {parent}"))));
         }
         Action::Infer(p) => {
             out.push((

@@ -84,7 +84,7 @@ pub enum Action {
     /// Draws a partition.
     Split(SplitParams),
     /// Trains a network.
-    Train(TrainStep),
+    Train(Box<TrainStep>),
     /// Predicts with a network.
     Infer(InferParams),
     /// Compares with the truth.

@@ -271,13 +271,35 @@ pub struct TrainStep {
     /// Part of the split that chooses the best weights.
     #[serde(default = "default_val_part")]
     pub val_part: String,
+    /// Where the weights come from instead of chance: the name of another step with `train`, or the identifier of a model in the
+    /// catalog. The network is that of the parent (`model`, `levels`, `filters`), the default `learning_rate` a tenth of the
+    /// parent step's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fine_tune: Option<String>,
+    /// Trainings that differ in their seed alone (the pipeline's, the next one, ..), to tell chance from progress: mean and
+    /// standard deviation of their validation DSC are reported. An inference takes the first.
+    #[serde(default = "default_seeds")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub seeds: u64,
     /// How the network is built and trained.
     #[serde(flatten)]
     pub params: TrainParams,
 }
 
+impl TrainStep {
+    /// The step that this one goes on from; none where it starts anew, or from a model of the catalog.
+    pub fn parent_step(&self) -> Option<&str> {
+        // The identifier of a model has a hyphen, the name of a step has none.
+        self.fine_tune.as_deref().filter(|name| !name.contains('-'))
+    }
+}
+
 fn default_train_part() -> String {
     "train".to_owned()
+}
+
+fn default_seeds() -> u64 {
+    1
 }
 
 fn default_val_part() -> String {

@@ -115,6 +115,30 @@ fn an_overfitting_split_is_one_part_that_stands_for_all() {
 }
 
 #[test]
+fn a_fine_tuning_has_the_network_of_its_parent() {
+    let text = "torcula: 1\nname: n\ncatalog: c\nsteps:\n  \
+                split: { from: SELECT * FROM cases, split: { parts: { train: 0.5, val: 0.5 } } }\n  \
+                adapted: { from: shards, train: { fine_tune: base, freeze: [stem], epochs: 2 } }\n  \
+                known: { from: shards, train: { fine_tune: unet-0123456789, levels: 2 } }\n  \
+                shards: { from: split, stages: [], to: shards }\n  \
+                base: { from: shards, train: { levels: 3, filters: 8, learning_rate: 0.01 } }\n";
+    let pipeline = good(text, &[]);
+    let names: Vec<_> = pipeline.steps.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["split", "shards", "known", "base", "adapted"]);
+    let train = |name: &str| match &pipeline.step(name).unwrap().action {
+        Action::Train(train) => train.clone(),
+        _ => panic!("{name} trains nothing"),
+    };
+    let adapted = train("adapted");
+    assert_eq!(pipeline.step("adapted").unwrap().upstream, ["shards", "base"]);
+    assert_eq!((adapted.params.levels, adapted.params.filters, adapted.params.epochs), (3, 8, 2));
+    assert!((adapted.params.learning_rate - 0.001).abs() < 1e-15, "a tenth of the parent's");
+    assert_eq!((adapted.parent_step(), train("known").parent_step()), (Some("base"), None));
+    assert_eq!(train("known").params.levels, 2);
+    assert_eq!(good(&pipeline.resolved.to_string(), &[]).hash, pipeline.hash);
+}
+
+#[test]
 fn the_hash_follows_meaning_and_not_form() {
     let hash = demo(&[]).hash;
     assert_eq!(hash, demo(&[("data", "demo-data")]).hash);

@@ -72,6 +72,8 @@ pub struct StepReport {
     pub parts: BTreeMap<String, u64>,
     /// Anything worth a line.
     pub note: Option<String>,
+    /// Who waited for whom in the last epoch, in a training.
+    pub waits: Option<String>,
     /// Counters, in a step of stages.
     pub metrics: Option<Arc<Metrics>>,
     /// Time it took.
@@ -90,6 +92,7 @@ impl StepReport {
             centres: BTreeMap::new(),
             parts: BTreeMap::new(),
             note: None,
+            waits: None,
             metrics: None,
             elapsed: Duration::ZERO,
         }

@@ -9,7 +9,9 @@ use crate::catalog::{self, ModelRow, Table};
 use crate::engine::learner::Learner;
 use crate::engine::{FileSink, Fused, RecordSink, ShardSink, Sink, Slot, Stage};
 use crate::error::{Error, Result};
-use crate::pipeline::{Action, InferParams, Output, Pipeline, Source, StagesAction, Step};
+use crate::pipeline::{
+    Action, InferParams, Output, Pipeline, Source, StagesAction, Step, TrainStep,
+};
 use crate::stages::StageSpec;
 use crate::stages::infer::Infer;
 use crate::stages::resample::Resample;
@@ -108,23 +110,41 @@ fn sample_voxels(stages: &[Arc<dyn Stage>]) -> u64 {
     counts.map_or(0, |c| c.iter().product())
 }
 
-/// The newest model that the train step gives for its present samples and parameters.
+/// The newest model that the train step gives for its present samples and parameters, with the pipeline's own seed.
 pub async fn model(
     ctx: &SessionContext,
     pipeline: &Pipeline,
     name: &str,
 ) -> Result<Option<ModelRow>> {
-    let step = pipeline.steps.iter().find(|s| s.name == name);
-    let Some((step, Action::Train(action))) = step.map(|s| (s, &s.action)) else {
-        return Err(Error::configuration(format!("`{name}` is no train step")));
-    };
-    let print = train::fingerprint(ctx, pipeline, step, action).await?;
-    let query = format!(
-        "SELECT * FROM models WHERE name = '{name}' AND fingerprint = '{print}' \
-         ORDER BY created_at DESC LIMIT 1"
-    );
+    let (step, action) = train_step(pipeline, name)?;
+    let print = train::fingerprint(ctx, pipeline, step, action, pipeline.seed).await?;
+    trained(ctx, name, &print).await
+}
+
+/// The newest model of a train step with this fingerprint.
+pub async fn trained(ctx: &SessionContext, name: &str, print: &str) -> Result<Option<ModelRow>> {
+    Ok(newest_model(ctx, "fingerprint", print).await?.filter(|model| model.name == name))
+}
+
+/// The newest model with this value in a column of text.
+pub async fn newest_model(
+    ctx: &SessionContext,
+    column: &str,
+    value: &str,
+) -> Result<Option<ModelRow>> {
+    let value = value.replace('\'', "''");
+    let query =
+        format!("SELECT * FROM models WHERE {column} = '{value}' ORDER BY created_at DESC LIMIT 1");
     let rows: Vec<ModelRow> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
     Ok(rows.into_iter().next())
+}
+
+/// The train step of that name.
+pub fn train_step<'a>(pipeline: &'a Pipeline, name: &str) -> Result<(&'a Step, &'a TrainStep)> {
+    match pipeline.step(name).map(|step| (step, &step.action)) {
+        Some((step, Action::Train(action))) => Ok((step, action)),
+        _ => Err(Error::configuration(format!("`{name}` is no train step"))),
+    }
 }
 
 /// The grid that a train step's samples are on: the resample stage of the step that wrote its shards.

@@ -5,7 +5,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`model`] | networks and their named tensors |
-//! | [`loss`], [`optimizer`] | Dice and cross-entropy; Adam and the learning rate |
+//! | [`loss`], [`optimizer`] | Dice, Tversky, cross-entropy, focal; AdamW, Adam, SGD, the learning rate, the average |
 //! | [`train_loop`] | epochs, validation, checkpoints, resuming |
 //! | [`checkpoint`] | safetensors in and out |
 //! | [`predict`] | whole volumes and windows |
@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use torcula::engine::learner::{
-    EpochReport, Learner, LearnerInfo, Predictor, TrainJob, TrainedModel,
+    Learner, LearnerInfo, Predictor, TrainEvent, TrainJob, TrainedModel,
 };
 use torcula::error::Result;
 
@@ -42,7 +42,7 @@ impl Learner for TorchLearner {
     fn train(
         &self,
         job: TrainJob,
-        progress: &dyn Fn(&EpochReport),
+        progress: &dyn Fn(&TrainEvent),
         stop: &dyn Fn() -> bool,
     ) -> Result<TrainedModel> {
         train_loop::train(&job, progress, stop)

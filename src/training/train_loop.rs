@@ -1,46 +1,33 @@
 //! The training: epochs over the feed, validation, checkpoints, and going on where a training was interrupted.
 //!
-//! In the job's folder lie `last.safetensors`, the whole state after the last epoch (weights, moments of the optimizer, the
-//! curve), and `model.safetensors`, the weights of the epoch with the best validation DSC. The model holds no times, so
-//! that one training gives one file on one machine, interrupted or not.
+//! In the job's folder lie `last.safetensors`, the whole state (weights, memory of the optimizer, how far the epoch under
+//! way has come, the curve), and `model.safetensors`, the weights of the epoch with the best validation DSC. The state is
+//! written after every epoch and every `checkpoint_s` seconds within one. Batches depend on (seed, epoch, case, draw)
+//! alone, so a training that was killed anywhere and goes on from its state gives the same model on the CPU, bit for bit. The
+//! model holds no times for the same reason.
 
-use std::path::PathBuf;
+mod start;
+mod state;
+mod validate;
+
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, TchError, Tensor};
-use torcula::engine::feed::{Batch, Feed, FeedOptions, SampleRef};
-use torcula::engine::learner::{EpochReport, TrainJob, TrainedModel};
-use torcula::error::{Error, Result};
+use torcula::engine::feed::{Batch, Epoch, Feed};
+use torcula::engine::learner::{BatchReport, EpochReport, TrainEvent, TrainJob, TrainedModel};
+use torcula::error::{Error, Fault, Result};
 use torcula::formats::files::{Published, hash_file};
 
-use crate::checkpoint::{self, Checkpoint};
 use crate::device::{self, torch_error};
-use crate::loss::dice_and_cross_entropy;
-use crate::model::network::{Network, NetworkSpec};
-use crate::optimizer::{Adam, learning_rate};
+use crate::loss::Loss;
+use crate::model::network::Network;
+use crate::optimizer::{Average, Optimizer, learning_rate};
 
-/// Metadata keys of model files.
-pub mod keys {
-    /// The network, JSON of [`NetworkSpec`](crate::model::network::NetworkSpec).
-    pub const NETWORK: &str = "torcula.network";
-    /// Epoch of the weights, from 1.
-    pub const EPOCH: &str = "torcula.epoch";
-    /// Mean validation DSC of that epoch.
-    pub const VAL_DICE: &str = "torcula.val_dice";
-    /// Fingerprint of the training.
-    pub const TRAINING: &str = "torcula.training_fingerprint";
-    /// Best epoch so far; in `last.safetensors` only, like the following.
-    pub const BEST_EPOCH: &str = "torcula.best_epoch";
-    /// Its mean validation DSC.
-    pub const BEST_VAL_DICE: &str = "torcula.best_val_dice";
-    /// Steps that the optimizer has taken.
-    pub const STEP: &str = "torcula.optimizer_step";
-    /// Every epoch so far, JSON.
-    pub const CURVE: &str = "torcula.curve";
-}
+pub use state::keys;
 
-/// Samples that the scale of intensities is measured on, at most.
-const SCALE_SAMPLES: usize = 64;
+/// How often progress is told within an epoch.
+const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// How far a training has come.
 #[derive(Debug, Default)]
@@ -50,6 +37,19 @@ struct Progress {
     best_epoch: usize,
     best_val_dice: f64,
     curve: Vec<EpochReport>,
+    partial: Partial,
+}
+
+/// How far the epoch under way has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Partial {
+    batches: usize,
+    samples: usize,
+    /// Sum of the losses of all samples.
+    loss: f64,
+    seconds: f64,
+    feed_wait_s: f64,
+    network_wait_s: f64,
 }
 
 /// A training under way.
@@ -58,7 +58,9 @@ struct Training<'a> {
     feed: Feed,
     validation: Feed,
     network: Network,
-    adam: Adam,
+    loss: Loss,
+    optimizer: Optimizer,
+    average: Option<Average>,
     progress: Progress,
 }
 
@@ -68,7 +70,7 @@ struct Training<'a> {
 /// See there.
 pub fn train(
     job: &TrainJob,
-    progress: &dyn Fn(&EpochReport),
+    progress: &dyn Fn(&TrainEvent),
     stop: &dyn Fn() -> bool,
 ) -> Result<TrainedModel> {
     job.params.validate()?;
@@ -77,200 +79,199 @@ pub fn train(
     let mut training = Training::new(job, device)?;
     training.resume()?;
     while !training.is_over() {
-        let report = training.epoch(stop)?;
-        progress(&report);
+        let report = training.epoch(progress, stop)?;
+        progress(&TrainEvent::Epoch(report));
     }
     training.finish()
 }
 
 impl<'a> Training<'a> {
     fn new(job: &'a TrainJob, device: Device) -> Result<Self> {
-        let params = &job.params;
-        let feed = Feed::open(FeedOptions {
-            samples: job.train.clone(),
-            batch: params.batch,
-            draws: params.draws,
-            seed: job.seed,
-            augment: params.augment.plan(),
-            spacing_mm: job.spacing_mm,
-            shuffle: true,
-            workers: params.feed_threads,
-            depth: params.feed_depth,
-        })
-        .map_err(|e| e.context("training samples"))?;
-        let plain = |samples| FeedOptions::plain(samples, params.batch.max(2), params.feed_threads);
-        let validation =
-            Feed::open(plain(job.val.clone())).map_err(|e| e.context("validation samples"))?;
-        if feed.shape() != validation.shape() {
-            return Err(Error::data(format!(
-                "training samples have shape {:?}, validation samples {:?} (channels, z, y, x)",
-                feed.shape(),
-                validation.shape()
-            ))
-            .hint("make both from one step that writes shards"));
-        }
-        let scale = intensity_scale(plain(spread(&job.train)))?;
-        let spec = NetworkSpec::plan(params, feed.shape(), job.spacing_mm, scale)?;
-        let network = Network::new(spec, job.seed, device)?;
-        let adam = Adam::new(&network.store, params.weight_decay).map_err(|e| torch_error(&e))?;
-        Ok(Self { job, feed, validation, network, adam, progress: Progress::default() })
+        let (feed, validation) = start::feeds(job)?;
+        let network = start::network(job, &feed, device)?;
+        let optimizer = Optimizer::new(&network.store, &job.params).map_err(|e| torch_error(&e))?;
+        let average = Average::new(&network.store, job.params.ema).map_err(|e| torch_error(&e))?;
+        let (loss, progress) = (Loss::of(&job.params), Progress::default());
+        Ok(Self { job, feed, validation, network, loss, optimizer, average, progress })
     }
 
     fn is_over(&self) -> bool {
         let Progress { epoch, best_epoch, .. } = self.progress;
         let patience = self.job.params.patience;
-        epoch >= self.job.params.epochs || (patience > 0 && epoch - best_epoch >= patience)
+        let waited = epoch.saturating_sub(best_epoch);
+        epoch >= self.job.params.epochs || (patience > 0 && waited >= patience)
     }
 
-    /// One epoch: training, validation, checkpoints.
-    fn epoch(&mut self, stop: &dyn Fn() -> bool) -> Result<EpochReport> {
+    /// One epoch, or what is left of it: training, validation, checkpoints.
+    fn epoch(
+        &mut self,
+        progress: &dyn Fn(&TrainEvent),
+        stop: &dyn Fn() -> bool,
+    ) -> Result<EpochReport> {
         let began = Instant::now();
-        let epoch = self.progress.epoch + 1;
-        let params = &self.job.params;
-        let per_epoch = self.feed.batches();
-        let (steps, warmup) = (params.epochs * per_epoch, params.warmup_epochs * per_epoch);
-        let (mut total, mut rate) = (0.0, 0.0);
-        let mut batches = self.feed.epoch(epoch)?;
-        for batch in batches.by_ref() {
-            let batch = batch?;
+        let before = self.progress.partial;
+        let mut batches = self.feed.epoch_from(self.progress.epoch + 1, before.batches)?;
+        let (mut saved, mut told) = (began, began);
+        while let Some(batch) = batches.next() {
+            self.learn(&batch?)?;
+            if !self.between_steps() {
+                continue;
+            }
+            self.clock(before, began, &batches);
+            let due = saved.elapsed().as_secs_f64() >= self.job.params.checkpoint_s;
             if stop() {
+                self.write_state()?;
                 return Err(Error::cancelled());
             }
-            let step = (epoch - 1) * per_epoch + batch.index;
-            rate = learning_rate(params.schedule, params.learning_rate, step, steps, warmup);
-            total += self.step(&batch, rate)? * batch.case_ids.len() as f64;
+            if due {
+                self.write_state()?;
+                saved = Instant::now();
+            }
+            if told.elapsed() >= TELL_EVERY {
+                progress(&TrainEvent::Batch(self.batch_report()));
+                told = Instant::now();
+            }
         }
-        let (waits, trained) = (batches.waits(), began.elapsed());
         drop(batches);
-        let val_dice = validate(&self.network, &self.validation, stop)?;
-        let report = EpochReport {
-            epoch,
-            epochs: params.epochs,
-            train_loss: total / self.feed.samples() as f64,
-            val_dice,
-            learning_rate: rate,
-            seconds: began.elapsed().as_secs_f64(),
-            samples_per_s: self.feed.samples() as f64 / seconds(trained),
-            feed_wait_share: (seconds(waits.consumer) / seconds(trained)).min(1.0),
+        let validating = Instant::now();
+        let val_dice = match self.validate(stop) {
+            Err(e) if e.fault() == Fault::Cancelled => {
+                self.write_state()?;
+                return Err(e);
+            }
+            other => other?,
         };
+        let report = self.epoch_report(val_dice, validating.elapsed());
         self.keep(report.clone())?;
         Ok(report)
     }
 
-    /// Learns from one batch; its loss.
-    fn step(&mut self, batch: &Batch, rate: f64) -> Result<f64> {
-        let device = self.network.store.device();
-        let attempt = || -> Result<(Tensor, f64), TchError> {
-            let (images, truths) = tensors(batch, device)?;
-            let logits = self.network.logits(&images, true)?;
-            let params = &self.job.params;
-            let loss =
-                dice_and_cross_entropy(&logits, &truths, params.dice_weight, params.hardest_share)?;
-            let value = loss.f_double_value(&[])?;
-            Ok((loss, value))
-        };
-        let (loss, value) = attempt().map_err(|e| torch_error(&e))?;
+    /// Notes the time that this epoch took so far.
+    fn clock(&mut self, before: Partial, began: Instant, batches: &Epoch) {
+        let waits = batches.waits();
+        let partial = &mut self.progress.partial;
+        partial.seconds = before.seconds + began.elapsed().as_secs_f64();
+        partial.feed_wait_s = before.feed_wait_s + waits.consumer.as_secs_f64();
+        partial.network_wait_s = before.network_wait_s + waits.producer.as_secs_f64();
+    }
+
+    /// The batches before and after which the optimizer steps, of those that batch number `index` is among.
+    fn group(&self, index: usize) -> [usize; 2] {
+        let accumulate = self.job.params.accumulate;
+        let first = index / accumulate * accumulate;
+        [first, (first + accumulate).min(self.feed.batches())]
+    }
+
+    /// Whether the last batch completed a step, so that no gradient is pending.
+    fn between_steps(&self) -> bool {
+        let done = self.progress.partial.batches;
+        done == 0 || self.group(done - 1)[1] == done
+    }
+
+    /// Learns from one batch: adds its gradient, and steps where it is the last of its group.
+    fn learn(&mut self, batch: &Batch) -> Result<()> {
+        let [first, last] = self.group(batch.index);
+        let (size, samples) = (self.job.params.batch, self.feed.samples());
+        let group = (last * size).min(samples) - first * size;
+        let here = batch.case_ids.len();
+        let weight = here as f64 / group as f64;
+        let (loss, value) = self.loss_of(batch).map_err(|e| torch_error(&e))?;
         if !value.is_finite() {
             return Err(Error::data(format!(
                 "epoch {}: the loss of the batch of {} is {value}",
                 batch.epoch,
                 batch.case_ids.join(", ")
             ))
-            .hint("look at these cases' samples, or lower learning_rate"));
+            .hint("look at these cases' samples, or lower learning_rate, or set clip_norm"));
         }
-        loss.f_backward().map_err(|e| torch_error(&e))?;
-        self.adam.step(&self.network.store, rate).map_err(|e| torch_error(&e))?;
-        Ok(value)
-    }
-
-    /// Writes the model if it is the best so far, then the state.
-    fn keep(&mut self, report: EpochReport) -> Result<()> {
-        let progress = &mut self.progress;
-        progress.epoch = report.epoch;
-        if progress.best_epoch == 0 || report.val_dice > progress.best_val_dice {
-            (progress.best_epoch, progress.best_val_dice) = (report.epoch, report.val_dice);
-            let mut metadata = self.job.metadata.clone();
-            metadata.extend(self.identity()?);
-            metadata.insert(keys::EPOCH.to_owned(), report.epoch.to_string());
-            metadata.insert(keys::VAL_DICE.to_owned(), report.val_dice.to_string());
-            let weights = self.network.store.tensors();
-            let weights = weights.map(|(name, named)| (name.to_owned(), &named.tensor));
-            checkpoint::write(&self.model_path(), weights, &metadata)?;
-        }
-        self.progress.curve.push(report);
-        self.write_state()
-    }
-
-    fn identity(&self) -> Result<[(String, String); 2]> {
-        let network = serde_json::to_string(&self.network.spec)
-            .map_err(|e| Error::bug(format!("the network's description is no JSON: {e}")))?;
-        Ok([
-            (keys::NETWORK.to_owned(), network),
-            (keys::TRAINING.to_owned(), self.job.fingerprint.clone()),
-        ])
-    }
-
-    fn write_state(&self) -> Result<()> {
-        let Progress { epoch, best_epoch, best_val_dice, curve } = &self.progress;
-        let curve = serde_json::to_string(curve)
-            .map_err(|e| Error::bug(format!("the training curve is no JSON: {e}")))?;
-        let mut metadata = self.job.metadata.clone();
-        metadata.extend(self.identity()?);
-        metadata.extend(
-            [
-                (keys::EPOCH, epoch.to_string()),
-                (keys::BEST_EPOCH, best_epoch.to_string()),
-                (keys::BEST_VAL_DICE, best_val_dice.to_string()),
-                (keys::STEP, self.adam.step.to_string()),
-                (keys::CURVE, curve),
-            ]
-            .map(|(key, value)| (key.to_owned(), value)),
-        );
-        checkpoint::write(&self.state_path(), self.state(), &metadata)?;
-        Ok(())
-    }
-
-    /// Every tensor of the state by its name in the file.
-    fn state(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let weights = self.network.store.tensors().map(|(name, n)| (name.to_owned(), &n.tensor));
-        let moments = self.adam.moments.iter().flat_map(|(name, m)| {
-            [(format!("adam.first.{name}"), &m.first), (format!("adam.second.{name}"), &m.second)]
-        });
-        weights.chain(moments)
-    }
-
-    /// Takes up the state of an interrupted training with this fingerprint; any other state is left behind.
-    fn resume(&mut self) -> Result<()> {
-        let path = self.state_path();
-        if !path.exists() {
-            return Ok(());
-        }
-        // A state that cannot be read is no reason to fail: the training begins anew and replaces it.
-        let Ok(file) = Checkpoint::read(&path) else { return Ok(()) };
-        let spec: Option<NetworkSpec> = file.json(keys::NETWORK).ok();
-        let same = file.text(keys::TRAINING).is_ok_and(|f| f == self.job.fingerprint)
-            && spec.as_ref() == Some(&self.network.spec)
-            && self.model_is(&file);
-        if !same {
-            return Ok(());
-        }
-        for (name, tensor) in self.state() {
-            file.load(&name, tensor)?;
-        }
-        self.adam.step = file.json(keys::STEP)?;
-        self.progress = Progress {
-            epoch: file.json(keys::EPOCH)?,
-            best_epoch: file.json(keys::BEST_EPOCH)?,
-            best_val_dice: file.json(keys::BEST_VAL_DICE)?,
-            curve: file.json(keys::CURVE)?,
+        let backward = || match here == group {
+            true => loss.f_backward(),
+            false => loss.f_mul_scalar(weight)?.f_backward(),
         };
+        backward().map_err(|e| torch_error(&e))?;
+        if batch.index + 1 == last {
+            self.step().map_err(|e| torch_error(&e))?;
+        }
+        let partial = &mut self.progress.partial;
+        partial.batches = batch.index + 1;
+        partial.samples += here;
+        partial.loss += value * here as f64;
         Ok(())
     }
 
-    /// Whether the model file is there and of the training that wrote `state`.
-    fn model_is(&self, state: &Checkpoint) -> bool {
-        Checkpoint::read(&self.model_path())
-            .is_ok_and(|model| model.text(keys::TRAINING).ok() == state.text(keys::TRAINING).ok())
+    fn loss_of(&self, batch: &Batch) -> Result<(Tensor, f64), TchError> {
+        let (images, truths) = tensors(batch, self.network.store.device())?;
+        let logits = self.network.logits(&images, true)?;
+        let loss = self.loss.of_batch(&logits, &truths)?;
+        let value = loss.f_double_value(&[])?;
+        Ok((loss, value))
+    }
+
+    fn step(&mut self) -> Result<(), TchError> {
+        let rate = self.learning_rate(self.optimizer.step);
+        self.optimizer.step(&self.network.store, rate)?;
+        match &mut self.average {
+            Some(average) => average.update(&self.network.store, self.optimizer.step),
+            None => Ok(()),
+        }
+    }
+
+    /// The learning rate of a step, from 0.
+    fn learning_rate(&self, step: i64) -> f64 {
+        let params = &self.job.params;
+        let per_epoch = self.feed.batches().div_ceil(params.accumulate);
+        let (steps, warmup) = (params.epochs * per_epoch, params.warmup_epochs * per_epoch);
+        let step = usize::try_from(step).unwrap_or_default();
+        learning_rate(params.schedule, params.learning_rate, step, steps, warmup)
+    }
+
+    fn batch_report(&self) -> BatchReport {
+        let partial = &self.progress.partial;
+        let seconds = partial.seconds.max(1e-9);
+        let samples_per_s = partial.samples as f64 / seconds;
+        let epochs = self.job.params.epochs;
+        let left = (epochs - self.progress.epoch) * self.feed.samples() - partial.samples;
+        BatchReport {
+            epoch: self.progress.epoch + 1,
+            epochs,
+            batch: partial.batches,
+            batches: self.feed.batches(),
+            train_loss: partial.loss / partial.samples.max(1) as f64,
+            val_dice: self.progress.curve.last().map(|e| e.val_dice),
+            samples_per_s,
+            feed_wait_share: (partial.feed_wait_s / seconds).min(1.0),
+            left_s: left as f64 / samples_per_s.max(1e-9),
+        }
+    }
+
+    fn epoch_report(&self, val_dice: f64, validating: Duration) -> EpochReport {
+        let so_far = self.batch_report();
+        let partial = &self.progress.partial;
+        EpochReport {
+            epoch: so_far.epoch,
+            epochs: so_far.epochs,
+            train_loss: so_far.train_loss,
+            val_dice,
+            learning_rate: self.learning_rate(self.optimizer.step - 1),
+            seconds: partial.seconds + validating.as_secs_f64(),
+            samples_per_s: so_far.samples_per_s,
+            feed_wait_share: so_far.feed_wait_share,
+            network_wait_share: (partial.network_wait_s / partial.seconds.max(1e-9)).min(1.0),
+        }
+    }
+
+    /// The validation DSC of the weights that would be kept: their average where there is one.
+    fn validate(&mut self, stop: &dyn Fn() -> bool) -> Result<f64> {
+        self.swap()?;
+        let dice = validate::dice(&self.network, &self.validation, stop);
+        self.swap()?;
+        dice
+    }
+
+    /// Exchanges weights and average, where there is one; a second time undoes it.
+    fn swap(&mut self) -> Result<()> {
+        let Some(average) = &mut self.average else { return Ok(()) };
+        average.swap(&self.network.store).map_err(|e| torch_error(&e))
     }
 
     fn finish(self) -> Result<TrainedModel> {
@@ -280,18 +281,6 @@ impl<'a> Training<'a> {
         let parameters = self.network.store.parameters();
         Ok(TrainedModel { path, best_epoch, best_val_dice, curve, parameters, blake3, bytes })
     }
-
-    fn model_path(&self) -> PathBuf {
-        self.job.folder.join("model.safetensors")
-    }
-
-    fn state_path(&self) -> PathBuf {
-        self.job.folder.join("last.safetensors")
-    }
-}
-
-fn seconds(duration: Duration) -> f64 {
-    duration.as_secs_f64().max(1e-9)
 }
 
 /// Images and truths of a batch on a device, both `[batch, channels, z, y, x]` f32; through page-locked memory when that
@@ -306,55 +295,6 @@ fn tensors(batch: &Batch, device: Device) -> Result<(Tensor, Tensor), TchError> 
         place(Tensor::f_from_slice(batch.images())?)?.f_view([samples, channels, z, y, x])?;
     let truths = place(Tensor::f_from_slice(batch.truths())?)?.f_view([samples, 1, z, y, x])?;
     Ok((images, truths.f_to_kind(Kind::Float)?))
-}
-
-/// Mean DSC over the samples at probability 0.5; both masks empty counts as 1.
-fn validate(network: &Network, feed: &Feed, stop: &dyn Fn() -> bool) -> Result<f64> {
-    let mut total = 0.0;
-    for batch in feed.epoch(0)? {
-        if stop() {
-            return Err(Error::cancelled());
-        }
-        let dices = batch_dices(network, &batch?).map_err(|e| torch_error(&e))?;
-        total += dices.iter().sum::<f64>();
-    }
-    Ok(total / feed.samples() as f64)
-}
-
-fn batch_dices(network: &Network, batch: &Batch) -> Result<Vec<f64>, TchError> {
-    let _guard = tch::no_grad_guard();
-    let (images, truths) = tensors(batch, network.store.device())?;
-    let found = network.logits(&images, false)?.f_gt(0.0)?.f_to_kind(Kind::Float)?;
-    let count = |t: &Tensor| -> Result<Vec<f64>, TchError> {
-        let sums = t.f_sum_dim_intlist([1_i64, 2, 3, 4].as_slice(), false, Kind::Double)?;
-        Vec::try_from(&sums.f_to_device(Device::Cpu)?)
-    };
-    let (overlap, found, truth) = (count(&found.f_mul(&truths)?)?, count(&found)?, count(&truths)?);
-    let dice = |((o, f), t): ((f64, f64), f64)| if f + t > 0.0 { 2.0 * o / (f + t) } else { 1.0 };
-    Ok(overlap.into_iter().zip(found).zip(truth).map(dice).collect())
-}
-
-/// At most [`SCALE_SAMPLES`] samples, evenly spread.
-fn spread(samples: &[SampleRef]) -> Vec<SampleRef> {
-    let step = samples.len().div_ceil(SCALE_SAMPLES).max(1);
-    samples.iter().step_by(step).cloned().collect()
-}
-
-/// One over the mean of all intensities above 0.
-fn intensity_scale(options: FeedOptions) -> Result<f32> {
-    let (mut sum, mut count) = (0.0, 0_usize);
-    for batch in Feed::open(options)?.epoch(0)? {
-        for value in batch?.images().iter().filter(|v| **v > 0.0) {
-            sum += f64::from(*value);
-            count += 1;
-        }
-    }
-    let scale = (count as f64 / sum) as f32;
-    if count > 0 && scale.is_finite() && scale > 0.0 {
-        return Ok(scale);
-    }
-    Err(Error::data(format!("the training samples have {count} voxels above 0, of sum {sum}"))
-        .hint("look at the shards' images; after skull strip and normalise most are about 100"))
 }
 
 #[cfg(test)]

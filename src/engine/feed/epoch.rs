@@ -26,10 +26,19 @@ pub struct Batch {
     pub index: usize,
 }
 
+/// Memory for images and truths.
 #[derive(Debug, Default)]
-struct Buffers {
-    images: Vec<f32>,
-    truths: Vec<u8>,
+pub(super) struct Buffers {
+    pub(super) images: Vec<f32>,
+    pub(super) truths: Vec<u8>,
+}
+
+impl Buffers {
+    /// Makes room for `samples` of shape channels, z, y, x.
+    pub(super) fn fit(&mut self, samples: usize, [channels, z, y, x]: [usize; 4]) {
+        self.images.resize(samples * channels * z * y * x, 0.0);
+        self.truths.resize(samples * z * y * x, 0);
+    }
 }
 
 impl Batch {
@@ -189,13 +198,14 @@ impl Producer {
 
     /// Fills consecutive batches, all their samples at once.
     fn make(&self, first: usize, batches: &[&[Turn]]) -> Vec<Result<Batch>> {
-        let [image, truth] = self.inner.sizes();
+        let shape = self.inner.fed();
+        let [channels, z, y, x] = shape;
+        let (image, truth) = (channels * z * y * x, z * y * x);
         let mut buffers: Vec<Buffers> = batches
             .iter()
             .map(|turns| {
                 let mut buffers = self.spare.try_recv().unwrap_or_default();
-                buffers.images.resize(turns.len() * image, 0.0);
-                buffers.truths.resize(turns.len() * truth, 0);
+                buffers.fit(turns.len(), shape);
                 buffers
             })
             .collect();
@@ -224,7 +234,7 @@ impl Producer {
     }
 
     fn batch(&self, index: usize, turns: &[Turn], buffers: Buffers) -> Batch {
-        let [channels, z, y, x] = self.inner.shape;
+        let [channels, z, y, x] = self.inner.fed();
         let samples = &self.inner.options.samples;
         Batch {
             buffers,

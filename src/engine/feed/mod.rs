@@ -6,10 +6,14 @@
 //! the consumer has dropped are filled again.
 //!
 //! What a batch holds depends on (seed, epoch, case, draw) alone: the order is drawn from (seed, epoch), the augmentation
-//! of a sample from (seed, epoch, case, draw). Batches are therefore the same at 1 or 64 threads, and an epoch that is
-//! taken up in the middle goes on with the same batch.
+//! and the patch of a sample from (seed, epoch, case, draw). Batches are therefore the same at 1 or 64 threads, and an epoch
+//! that is taken up in the middle goes on with the same batch.
+//!
+//! The shuffle is over all samples, not over a window of them: shards are memory-mapped, so any sample is as near as the
+//! next, and what grows with their number is the order alone, 16 bytes a sample.
 
 mod epoch;
+mod patch;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,6 +29,9 @@ use crate::imaging::random::{keyed, shuffle};
 use crate::volume::{Affine, Grid, Image, Mask, Volume};
 
 pub use epoch::{Batch, Epoch, Waits};
+pub use patch::Patch;
+
+use epoch::Buffers;
 
 /// Where a training sample lies.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -50,6 +57,8 @@ pub struct FeedOptions {
     pub seed: u64,
     /// How samples are augmented; none feeds them as they are.
     pub augment: Option<Plan>,
+    /// What is cut out of the augmented samples; none feeds them whole.
+    pub patch: Option<Patch>,
     /// Spacing along x, y, z of the samples' grid.
     pub spacing_mm: [f64; 3],
     /// Whether the order is drawn anew for every epoch; otherwise it is that of `samples`.
@@ -69,6 +78,7 @@ impl FeedOptions {
             draws: 1,
             seed: 0,
             augment: None,
+            patch: None,
             spacing_mm: [1.0; 3],
             shuffle: false,
             workers,
@@ -94,6 +104,7 @@ struct Inner {
     shape: [usize; 4],
     pool: rayon::ThreadPool,
     scratch: SegQueue<(Image, Mask)>,
+    wholes: SegQueue<Buffers>,
 }
 
 /// A sample's turn in an epoch.
@@ -147,13 +158,20 @@ impl Feed {
             .build()
             .map_err(|e| Error::resource(format!("the feed's threads cannot start: {e}")))?;
         let shape = shape.unwrap_or_default();
-        let scratch = SegQueue::new();
-        Ok(Self { inner: Arc::new(Inner { options, shards, shard_of, shape, pool, scratch }) })
+        options.patch.as_ref().map_or(Ok(()), |patch| patch.check(shape))?;
+        let (scratch, wholes) = (SegQueue::new(), SegQueue::new());
+        let inner = Inner { options, shards, shard_of, shape, pool, scratch, wholes };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Channels, z, y, x of a sample.
-    pub fn shape(&self) -> [usize; 4] {
+    /// Channels, z, y, x of a sample, before a patch is cut out of it.
+    pub fn sample_shape(&self) -> [usize; 4] {
         self.inner.shape
+    }
+
+    /// Channels, z, y, x of a sample in a batch.
+    pub fn shape(&self) -> [usize; 4] {
+        self.inner.fed()
     }
 
     /// Samples of an epoch, every draw counted.
@@ -231,14 +249,37 @@ impl Inner {
         order
     }
 
-    /// Voxels of an image, all channels; voxels of a truth.
-    fn sizes(&self) -> [usize; 2] {
+    /// Channels, z, y, x of what is fed.
+    fn fed(&self) -> [usize; 4] {
         let [channels, z, y, x] = self.shape;
-        [channels * z * y * x, z * y * x]
+        let [x, y, z] = self.options.patch.as_ref().map_or([x, y, z], |patch| patch.shape);
+        [channels, z, y, x]
     }
 
-    /// Decodes and augments one sample into its place in a batch.
+    /// Makes one sample in its place in a batch.
     fn fill(&self, epoch: usize, turn: Turn, images: &mut [f32], truths: &mut [u8]) -> Result<()> {
+        let Some(patch) = &self.options.patch else {
+            return self.augmented(epoch, turn, images, truths);
+        };
+        let mut whole = self.wholes.pop().unwrap_or_default();
+        whole.fit(1, self.shape);
+        self.augmented(epoch, turn, &mut whole.images, &mut whole.truths)?;
+        let case_id = &self.options.samples[turn.sample].case_id;
+        let labels = ["patch", &epoch.to_string(), case_id, &turn.draw.to_string()];
+        let mut rng = keyed(self.options.seed, &labels);
+        patch.cut(&mut rng, self.shape, (&whole.images, &whole.truths), (images, truths));
+        self.wholes.push(whole);
+        Ok(())
+    }
+
+    /// Decodes and augments one whole sample.
+    fn augmented(
+        &self,
+        epoch: usize,
+        turn: Turn,
+        images: &mut [f32],
+        truths: &mut [u8],
+    ) -> Result<()> {
         let sample = &self.options.samples[turn.sample];
         let reader = &self.shards[self.shard_of[turn.sample]];
         reader.image_f32(sample.row, images);

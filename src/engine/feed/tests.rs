@@ -44,6 +44,7 @@ fn options(samples: Vec<SampleRef>) -> FeedOptions {
         draws: 1,
         seed: 7,
         augment: Some(Plan::all()),
+        patch: None,
         spacing_mm: [2.0, 2.0, 5.0],
         shuffle: true,
         workers: 2,
@@ -73,6 +74,25 @@ fn batches_are_the_same_at_any_number_of_workers() -> Result<()> {
     assert_eq!(one[4].0.len(), 2);
     assert_eq!(one, contents(feed(4)?.epoch(3)?)?);
     assert_eq!(one[2..], contents(feed(3)?.epoch_from(3, 2)?)?);
+    assert_ne!(one, contents(feed(1)?.epoch(4)?)?);
+    Ok(())
+}
+
+#[test]
+fn patches_are_the_same_at_any_number_of_workers() -> Result<()> {
+    let folder = temporary()?;
+    let samples = shards(folder.path(), 9)?;
+    let patch = Some(Patch { shape: [2, 3, 2], lesion_share: 0.5 });
+    let feed = |workers| {
+        let patch = patch.clone();
+        Feed::open(FeedOptions { patch, workers, ..options(samples.clone()) })
+    };
+    let one = feed(1)?;
+    assert_eq!((one.shape(), one.sample_shape()), ([1, 2, 3, 2], [1, 3, 4, 5]));
+    let one = contents(one.epoch(3)?)?;
+    assert_eq!(one[0].1.len(), 4 * 12);
+    assert_eq!(one, contents(feed(3)?.epoch(3)?)?);
+    assert_eq!(one[1..], contents(feed(2)?.epoch_from(3, 1)?)?);
     assert_ne!(one, contents(feed(1)?.epoch(4)?)?);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What passes from step to step: the volumes a relation has, its parts, and whether it is made of shards.
 
 use super::steps::Draft;
+use super::training;
 use crate::engine::Slot;
 use crate::engine::parameters::suggest;
 use crate::pipeline::diagnostics::{Problems, Span};
@@ -16,12 +17,12 @@ pub struct Relation {
     lost: Vec<(Slot, String)>,
     shards: bool,
     model: bool,
-    parts: Parts,
+    pub(super) parts: Parts,
 }
 
 /// The parts that the cases of a relation belong to.
 #[derive(Debug, Clone, Default)]
-enum Parts {
+pub(super) enum Parts {
     /// There was no split.
     #[default]
     None,
@@ -54,6 +55,7 @@ pub fn flow(
 ) -> Option<Relation> {
     let names: Vec<String> = drafts.iter().map(|d| d.name.to_owned()).collect();
     let of = |name: &str| relations[names.iter().position(|known| known == name)?].clone();
+    let parent = training::parent(&drafts[n], drafts);
     let draft = &mut drafts[n];
     let input = source(draft, &of, problems);
     let mut action = draft.action.take();
@@ -70,9 +72,10 @@ pub fn flow(
             Some(Relation { parts: Parts::Of { names, overfit: params.overfit }, ..input })
         }
         (Some(Action::Train(params)), Some(input)) => {
+            training::start(draft, params, parent.as_ref(), problems);
             if input.shards {
-                train_part(draft, "train_part", &mut params.train_part, &input, problems);
-                train_part(draft, "val_part", &mut params.val_part, &input, problems);
+                training::part(draft, "train_part", &mut params.train_part, &input, problems);
+                training::part(draft, "val_part", &mut params.val_part, &input, problems);
             } else {
                 let hint = "make a step with `to: shards` from these cases, and train from that";
                 problems.add(
@@ -292,37 +295,5 @@ fn remedy(slot: Slot, input: &Relation) -> String {
         }
         _ if writers.is_empty() => "no stage makes it".to_owned(),
         _ => format!("put {} before it", writers.join(" or ")),
-    }
-}
-
-/// Checks a part that a training names; an overfitting split replaces it.
-fn train_part(
-    draft: &Draft<'_>,
-    key: &str,
-    part: &mut String,
-    input: &Relation,
-    problems: &mut Problems,
-) {
-    let span = draft.place(key);
-    match &input.parts {
-        Parts::Any => {}
-        Parts::None => {
-            let hint = "make a step with `split` and the shards from that";
-            problems.add(
-                draft.place(""),
-                "the shards have no parts: there is no split before them",
-                hint,
-            );
-        }
-        Parts::Of { names, .. } if !names.contains(part) => {
-            let known: Vec<&str> = names.iter().map(String::as_str).collect();
-            let message = format!("the split has no part `{part}`, which `{key}` asks for");
-            problems.add(span, message, format!("set `{key}`; {}", suggest(part, &known)));
-        }
-        Parts::Of { overfit, .. } => {
-            if *overfit {
-                ALL.clone_into(part);
-            }
-        }
     }
 }

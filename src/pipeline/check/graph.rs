@@ -26,18 +26,20 @@ pub fn connect(drafts: &mut [Draft<'_>], off: &[&str], problems: &mut Problems) 
             let earlier = |m: &usize| fills[*m].contains(&table) && (*m < n || table == "cases");
             found.extend((0..names.len()).filter(earlier).filter(|m| *m != n));
         }
-        if let Some(Action::Infer(params)) = &draft.action {
-            if let Some(at) = names.iter().position(|name| *name == params.model) {
+        let model = match &draft.action {
+            Some(Action::Infer(params)) => Some(("model", params.model.clone())),
+            Some(Action::Train(train)) => train.parent_step().map(|p| ("fine_tune", p.to_owned())),
+            _ => None,
+        };
+        if let Some((key, model)) = model {
+            if let Some(at) = names.iter().position(|name| *name == model) {
                 found.push(at);
             } else {
                 let hint = match trained.as_slice() {
-                    [] if !off.contains(&params.model.as_str()) => {
-                        "make a step with `train`".to_owned()
-                    }
-                    trained => missing(&params.model, trained, off),
+                    [] if !off.contains(&model.as_str()) => "make a step with `train`".to_owned(),
+                    trained => missing(&model, trained, off),
                 };
-                let message = format!("there is no step `{}`", params.model);
-                problems.add(draft.place("model"), message, hint);
+                problems.add(draft.place(key), format!("there is no step `{model}`"), hint);
                 draft.action = None;
             }
         }

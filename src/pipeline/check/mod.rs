@@ -7,6 +7,7 @@ mod flow;
 mod graph;
 mod sql;
 mod steps;
+mod training;
 
 use std::path::{Path, PathBuf};
 

@@ -248,7 +248,7 @@ fn action<'n>(verb: &'n Entry, draft: &mut Draft<'n>, problems: &mut Problems) -
             fine.then_some(Action::Split(params))
         }
         "train" => {
-            let train: TrainStep = read(node, at, problems)?;
+            let train: Box<TrainStep> = read(node, at, problems)?;
             if let Err(error) = train.params.validate() {
                 problems.add(at, error.reason(), error.advice().unwrap_or_default());
                 return None;

@@ -7,7 +7,7 @@
 pub mod network;
 pub mod unet3d;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Device, Kind, TchError, Tensor};
 use torcula::imaging::random::{keyed, normal};
@@ -77,10 +77,41 @@ impl Store {
         self.insert(name, tensor, false)
     }
 
+    /// Takes the trained tensors of a part of the network (`stem`, `down0`: what stands before a dot in their names) out of the
+    /// training; how many there were.
+    pub fn freeze(&mut self, part: &str) -> Result<usize, TchError> {
+        let mut frozen = 0;
+        for (name, named) in &mut self.tensors {
+            let inside = name.strip_prefix(part).is_some_and(|rest| rest.starts_with('.'));
+            if inside && named.trainable {
+                named.tensor = named.tensor.f_set_requires_grad(false)?;
+                named.trainable = false;
+                frozen += 1;
+            }
+        }
+        Ok(frozen)
+    }
+
+    /// The parts of the network that [`Self::freeze`] knows.
+    pub fn parts(&self) -> BTreeSet<&str> {
+        self.trainable().map(|(name, _)| name.split('.').next().unwrap_or(name)).collect()
+    }
+
     fn insert(&mut self, name: &str, tensor: Tensor, trainable: bool) -> Result<Tensor, TchError> {
-        let tensor = tensor.f_to_device(self.device)?.f_set_requires_grad(trainable)?;
+        let tensor = channels_last(&tensor.f_to_device(self.device)?)?;
+        let tensor = tensor.f_set_requires_grad(trainable)?;
         let shared = tensor.shallow_clone();
         self.tensors.insert(name.to_owned(), Named { tensor, trainable });
         Ok(shared)
     }
+}
+
+/// The same kernel of a 3D convolution with its channels last in memory. libtorch then keeps the channels of all that comes out
+/// of it last too, which makes a step of a small network on the CPU about twice as fast (`benches/peers/training.py` measures it). Other
+/// tensors stay as they are.
+fn channels_last(tensor: &Tensor) -> Result<Tensor, TchError> {
+    if tensor.dim() != 5 {
+        return Ok(tensor.shallow_clone());
+    }
+    tensor.f_permute([0, 2, 3, 4, 1])?.f_contiguous()?.f_permute([0, 4, 1, 2, 3])
 }

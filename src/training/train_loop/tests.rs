@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::{Array3, s};
+use torcula::engine::feed::SampleRef;
 use torcula::engine::learner::{Augmentation, Learner, TrainParams};
 use torcula::error::Fault;
 use torcula::formats::shards::{Precision, Sample, write_as};
@@ -10,6 +11,7 @@ use torcula::volume::{Affine, Image, Volume};
 
 use super::*;
 use crate::TorchLearner;
+use crate::checkpoint;
 
 const DIM: (usize, usize, usize) = (8, 16, 16);
 const SPACING_MM: [f64; 3] = [2.0, 2.0, 5.0];
@@ -46,6 +48,7 @@ fn job(folder: &Path, samples: &[Sample], params: TrainParams) -> Result<TrainJo
         train,
         spacing_mm: SPACING_MM,
         seed: 11,
+        parent: None,
         folder: folder.join("model"),
         metadata: BTreeMap::from([("torcula.run_id".to_owned(), "run".to_owned())]),
         fingerprint: "print".to_owned(),
@@ -126,7 +129,9 @@ fn an_interrupted_training_ends_with_the_same_model() -> Result<()> {
 
     let interrupted = job(parts.path(), &samples, small())?;
     let epochs = Cell::new(0);
-    let count = |_: &EpochReport| epochs.set(epochs.get() + 1);
+    let count = |event: &TrainEvent| {
+        epochs.set(epochs.get() + i32::from(matches!(event, TrainEvent::Epoch(_))));
+    };
     let error = train(&interrupted, &count, &|| epochs.get() == 2).err();
     assert_eq!(error.map(|e| e.fault()), Some(Fault::Cancelled));
     let found = train(&interrupted, &count, &|| false)?;
@@ -144,6 +149,114 @@ fn an_interrupted_training_ends_with_the_same_model() -> Result<()> {
     let other = TrainJob { fingerprint: "other".to_owned(), ..interrupted };
     train(&other, &count, &|| false)?;
     assert_eq!(epochs.get(), 8);
+    Ok(())
+}
+
+/// All that a training gives but its times.
+fn outcome(
+    folder: &Path,
+    samples: &[Sample],
+    params: TrainParams,
+) -> Result<(Vec<[u64; 2]>, Vec<Vec<f32>>)> {
+    let job = job(folder, samples, params)?;
+    let mut training = Training::new(&job, Device::Cpu)?;
+    while !training.is_over() {
+        training.epoch(&|_| (), &|| false)?;
+    }
+    let curve = training.progress.curve.iter();
+    let curve = curve.map(|e| [e.train_loss.to_bits(), e.val_dice.to_bits()]).collect();
+    let weights = training.network.store.trainable().map(|(_, t)| checkpoint::values(t));
+    let weights = weights.collect::<Result<_, _>>().map_err(|e| torch_error(&e))?;
+    Ok((curve, weights))
+}
+
+#[test]
+fn with_every_option_and_stopped_anywhere_the_model_is_the_same() -> Result<()> {
+    let samples: Vec<Sample> = (0..4).map(|i| sample(i, 1.0)).collect();
+    let params = TrainParams {
+        epochs: 2,
+        draws: 3,
+        accumulate: 2,
+        ema: 0.9,
+        clip_norm: 0.5,
+        optimizer: torcula::engine::learner::Optimizer::Sgd,
+        focal_gamma: 2.0,
+        tversky_alpha: 0.3,
+        tversky_beta: 0.7,
+        patch: Some([8, 12, 8]),
+        ..small()
+    };
+    let [whole, parts] = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let expected = train(&job(whole.path(), &samples, params.clone())?, &|_| (), &|| false)?;
+    let stopped = job(parts.path(), &samples, params)?;
+    let mut starts = 0;
+    let found = loop {
+        starts += 1;
+        // Stopped at the third question: within epochs, between them, and while validating.
+        let asked = Cell::new(0);
+        let stop = || {
+            asked.set(asked.get() + 1);
+            asked.get() == 3
+        };
+        match train(&stopped, &|_| (), &stop) {
+            Err(e) if e.fault() == Fault::Cancelled => {}
+            other => break other?,
+        }
+    };
+    assert_eq!(starts, 4);
+    assert_eq!(found.blake3, expected.blake3);
+    let losses =
+        |t: &TrainedModel| -> Vec<u64> { t.curve.iter().map(|e| e.train_loss.to_bits()).collect() };
+    assert_eq!(losses(&found), losses(&expected));
+    Ok(())
+}
+
+#[test]
+fn two_batches_accumulated_are_one_of_twice_the_size() -> Result<()> {
+    // Two draws of one sample, unchanged: a batch of both has the statistics of either.
+    let one = [sample(0, 1.0)];
+    let augment = Augmentation::Names(Vec::new());
+    // SGD's steps follow the gradients; Adam's would follow the rounding of small ones.
+    let optimizer = torcula::engine::learner::Optimizer::Sgd;
+    let params = TrainParams { epochs: 1, draws: 6, augment, optimizer, ..small() };
+    let [a, b, c] = [tempfile::tempdir()?, tempfile::tempdir()?, tempfile::tempdir()?];
+    let (_, large) = outcome(a.path(), &one, TrainParams { batch: 2, ..params.clone() })?;
+    let small_batches = TrainParams { batch: 1, accumulate: 2, ..params.clone() };
+    let (_, accumulated) = outcome(b.path(), &one, small_batches)?;
+    let (_, other) = outcome(c.path(), &one, TrainParams { batch: 1, ..params })?;
+    let apart = |x: &[Vec<f32>], y: &[Vec<f32>]| -> f32 {
+        let all = x.iter().flatten().zip(y.iter().flatten());
+        all.map(|(x, y)| (x - y).abs()).fold(0.0, f32::max)
+    };
+    assert!(apart(&large, &accumulated) < 1e-4, "{}", apart(&large, &accumulated));
+    assert!(apart(&large, &other) > 1e-3, "{}", apart(&large, &other));
+    Ok(())
+}
+
+#[test]
+fn what_a_parent_cannot_give_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let samples = [sample(0, 1.0)];
+    let parent = job(folder.path(), &samples, TrainParams { epochs: 1, ..small() })?;
+    let path = train(&parent, &|_| (), &|| false)?.path;
+    let reason = |params: TrainParams| {
+        let child = TrainJob {
+            params,
+            parent: Some(path.clone()),
+            folder: folder.path().join("child"),
+            ..parent.clone()
+        };
+        let error = Training::new(&child, Device::Cpu).err();
+        error.map(|e| format!("{e} {}", e.advice().unwrap_or_default())).unwrap_or_default()
+    };
+    assert_eq!(reason(small()), "");
+    let wide = reason(TrainParams { filters: 8, ..small() });
+    assert!(wide.contains("filters [4, 8], and the step asks for"), "{wide}");
+    let unknown = reason(TrainParams { freeze: vec!["down7".to_owned()], ..small() });
+    assert!(unknown.contains("no part `down7`") && unknown.contains("down0, down1"), "{unknown}");
+    let all = ["stem", "down0", "down1", "up0", "head"].map(str::to_owned).to_vec();
+    let nothing = reason(TrainParams { freeze: all, ..small() });
+    assert!(nothing.contains("leaves nothing to train"), "{nothing}");
     Ok(())
 }
 
@@ -165,7 +278,7 @@ fn a_loss_that_is_not_finite_names_the_cases() -> Result<()> {
     for (_, weights) in training.network.store.trainable() {
         let _ = tch::no_grad(|| weights.shallow_clone().fill_(f64::NAN));
     }
-    let error = training.epoch(&|| false).err();
+    let error = training.epoch(&|_| (), &|| false).err();
     let reason = error.as_ref().map(Error::reason).unwrap_or_default();
     assert!(reason.contains("the loss of the batch of sub-"), "{reason}");
     assert_eq!(error.as_ref().map(Error::fault), Some(Fault::Data));
