@@ -248,7 +248,9 @@ fn input_files(row: &CaseRow) -> Vec<(&'static str, String)> {
         .map(|file| ("input", format!("{} blake3 {}", text(file, "uri"), text(file, "blake3"))))
         .collect();
     if files.is_empty() {
-        files.push(("input", format!("{} blake3 {}", row.image_uri, row.image_blake3)));
+        if let (Some(uri), Some(hash)) = (&row.image_uri, &row.image_blake3) {
+            files.push(("input", format!("{uri} blake3 {hash}")));
+        }
         if let (Some(uri), Some(hash)) = (&row.truth_uri, &row.truth_blake3) {
             files.push(("input", format!("{uri} blake3 {hash}")));
         }

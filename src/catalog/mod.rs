@@ -38,6 +38,7 @@ pub use schema::{
 pub use session::{SessionAt, plan, sql};
 pub use store::Catalog;
 pub use time::Timestamp;
+pub use travel::{AT, rewrite as with_versions};
 pub use udf::fingerprint;
 
 #[cfg(test)]

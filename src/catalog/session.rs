@@ -43,8 +43,8 @@ pub enum SessionAt {
 }
 
 impl Catalog {
-    /// A session with every table under its name, the function `torcula_fingerprint(text, salt)`, and as many
-    /// partitions as the machine has cores. Text columns are `Utf8`, lists `List`, moments microseconds UTC.
+    /// A session with every table under its name, the functions `torcula_fingerprint(text, salt)` and
+    /// `variable(variables, name)`, and as many partitions as the machine has cores. Text columns are `Utf8`, lists `List`, moments microseconds UTC.
     ///
     /// # Errors
     /// There is no such version, or a log cannot be read.
@@ -75,6 +75,7 @@ impl Catalog {
             .map_err(|error| Error::bug(error.to_string()))?;
         context.register_catalog(CATALOG, Arc::new(provider));
         context.register_udf(udf::torcula_fingerprint());
+        context.register_udf(udf::variable());
         Ok(context)
     }
 

@@ -35,8 +35,8 @@ fn case(id: &str, source: &str) -> CaseRow {
         findings: vec!["odd".into()],
         age_y: Some(70.1),
         fingerprint: format!("fp-{id}"),
-        image_uri: format!("{id}.nii.gz"),
-        image_blake3: format!("hash-{id}"),
+        image_uri: Some(format!("{id}.nii.gz")),
+        image_blake3: Some(format!("hash-{id}")),
         ..CaseRow::default()
     }
 }

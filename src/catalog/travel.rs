@@ -11,14 +11,14 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Toke
 use super::schema::Table;
 use crate::error::{Error, Result};
 
-/// Stands between a table's name and the version or moment.
-pub(super) const AT: &str = "@";
+/// Stands between a table's name and the version or moment, as [`rewrite`] puts them together.
+pub const AT: &str = "@";
 
 /// A query in which every `VERSION AS OF` and `TIMESTAMP AS OF` has become part of the table's name.
 ///
 /// # Errors
 /// The clause follows something else than a table of the catalog, or its moment cannot be read.
-pub(super) fn rewrite(query: &str) -> Result<Cow<'_, str>> {
+pub fn rewrite(query: &str) -> Result<Cow<'_, str>> {
     if !query.to_ascii_lowercase().contains(" of") {
         return Ok(Cow::Borrowed(query));
     }

@@ -1,5 +1,7 @@
-//! Fingerprints, in Rust and in SQL: blake3 over the parts, each after its length in bytes (unsigned 64-bit, little
-//! endian), so that `("ab", "c")` and `("a", "bc")` differ.
+//! Functions for SQL.
+//!
+//! Fingerprints, here and in Rust: blake3 over the parts, each after its length in bytes (unsigned 64-bit, little
+//! endian), so that `("ab", "c")` and `("a", "bc")` differ. Variables: what a registry's table says beside the columns of `cases`.
 
 use std::sync::Arc;
 
@@ -10,6 +12,7 @@ use datafusion::error::Result as QueryResult;
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+use serde_json::Value;
 
 /// The fingerprint of some parts: 64 hexadecimal digits.
 pub fn fingerprint<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> String {
@@ -25,6 +28,64 @@ pub fn fingerprint<P: AsRef<[u8]>>(parts: impl IntoIterator<Item = P>) -> String
 /// `torcula_fingerprint(text, salt)` for SQL: the [`fingerprint`] of the two; null where either is.
 pub(super) fn torcula_fingerprint() -> ScalarUDF {
     ScalarUDF::from(Fingerprint { signature: Signature::string(2, Volatility::Immutable) })
+}
+
+/// `variable(variables, 'name')` for SQL: the text of one key of a JSON object; null where there is no such key, or its
+/// value is null.
+pub(super) fn variable() -> ScalarUDF {
+    ScalarUDF::from(Variable { signature: Signature::string(2, Volatility::Immutable) })
+}
+
+/// The text of one key of a JSON object.
+fn value_of(object: &str, key: &str) -> Option<String> {
+    let mut object: serde_json::Map<String, Value> = serde_json::from_str(object).ok()?;
+    match object.remove(key)? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    }
+}
+
+/// A function of two texts, row by row; null where either is.
+fn of_texts(
+    args: &ScalarFunctionArgs,
+    function: impl Fn(&str, &str) -> Option<String>,
+) -> QueryResult<ColumnarValue> {
+    let mut columns = Vec::with_capacity(2);
+    for array in ColumnarValue::values_to_arrays(&args.args)? {
+        columns.push(cast(&array, &DataType::Utf8)?);
+    }
+    let [first, second] = &columns[..] else {
+        return datafusion::common::exec_err!("this function takes two texts");
+    };
+    let pairs = first.as_string::<i32>().iter().zip(second.as_string::<i32>());
+    let made: StringArray = pairs.map(|(a, b)| function(a?, b?)).collect();
+    let made: ArrayRef = Arc::new(made);
+    debug_assert_eq!(made.len(), first.len(), "one text a row");
+    Ok(ColumnarValue::Array(made))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Variable {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Variable {
+    fn name(&self) -> &'static str {
+        "variable"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> QueryResult<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> QueryResult<ColumnarValue> {
+        of_texts(&args, value_of)
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -46,22 +107,7 @@ impl ScalarUDFImpl for Fingerprint {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> QueryResult<ColumnarValue> {
-        let mut columns = Vec::with_capacity(2);
-        for array in ColumnarValue::values_to_arrays(&args.args)? {
-            columns.push(cast(&array, &DataType::Utf8)?);
-        }
-        let [texts, salts] = &columns[..] else {
-            return datafusion::common::exec_err!("torcula_fingerprint takes a text and a salt");
-        };
-        let hashed: StringArray = texts
-            .as_string::<i32>()
-            .iter()
-            .zip(salts.as_string::<i32>())
-            .map(|(text, salt)| Some(fingerprint([text?, salt?])))
-            .collect();
-        let hashed: ArrayRef = Arc::new(hashed);
-        debug_assert_eq!(hashed.len(), texts.len(), "one fingerprint a row");
-        Ok(ColumnarValue::Array(hashed))
+        of_texts(&args, |text, salt| Some(fingerprint([text, salt])))
     }
 }
 
@@ -78,5 +124,13 @@ mod tests {
         assert_ne!(fingerprint(["ab", "c"]), fingerprint(["a", "bc"]));
         assert_ne!(fingerprint(["a"]), fingerprint(["a", ""]));
         assert_eq!(fingerprint(["sub-1", "7"]), PYTHON);
+    }
+
+    #[test]
+    fn a_variable_is_the_text_of_its_key() {
+        let object = r#"{"dwi":"poor","age":71,"ward":null}"#;
+        let found = ["dwi", "age", "ward", "absent"].map(|key| value_of(object, key));
+        assert_eq!(found, [Some("poor".to_owned()), Some("71".to_owned()), None, None]);
+        assert_eq!(value_of("no object", "dwi"), None);
     }
 }

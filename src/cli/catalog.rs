@@ -10,7 +10,7 @@ use datafusion::prelude::SessionContext;
 
 use super::{CatalogArgs, output, runtime};
 use crate::catalog::{self, Catalog, Format, SessionAt, Timestamp};
-use crate::error::{Error, Result};
+use crate::error::{Error, Fault, Result};
 use crate::pipeline::Pipeline;
 use crate::run::{self, relations};
 
@@ -93,10 +93,22 @@ pub fn sql(args: &SqlArgs) -> Result<ExitCode> {
         let (catalog, pipeline) = args.catalog.open().await?;
         let ctx = match (&args.as_of, &pipeline) {
             (Some(moment), _) => catalog.session(moment_of(moment)?).await?,
-            (None, Some(pipeline)) => relations::session(&catalog, pipeline, None).await?,
+            (None, Some(pipeline)) => {
+                relations::session_for(&catalog, pipeline, &args.query).await?
+            }
             (None, None) => catalog.session(SessionAt::Latest).await?,
         };
-        show(&ctx, &args.query, args.format, args.output.as_ref()).await
+        let shown = show(&ctx, &args.query, args.format, args.output.as_ref()).await;
+        match (shown, &pipeline) {
+            // Among all steps the one that was meant may be found.
+            (Err(error), Some(pipeline))
+                if error.fault() == Fault::Configuration && args.as_of.is_none() =>
+            {
+                let ctx = relations::session(&catalog, pipeline, None).await?;
+                show(&ctx, &args.query, args.format, args.output.as_ref()).await
+            }
+            (shown, _) => shown,
+        }
     })
 }
 

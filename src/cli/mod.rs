@@ -8,6 +8,7 @@ mod output;
 mod progress;
 mod run;
 mod score;
+mod study;
 mod synth;
 
 use std::path::PathBuf;
@@ -41,6 +42,10 @@ enum Command {
     Explain(run::ExplainArgs),
     /// Run the tests inside a pipeline file, on synthetic heads
     Test(check::FileArgs),
+    /// Show a pipeline's cohorts: what each rule excluded, and what is left
+    Cohort(study::StepArgs),
+    /// Show a pipeline's splits, or prove what must hold of them
+    Split(study::SplitArgs),
     /// Query the catalog's tables and the steps of its last run
     Sql(catalog::SqlArgs),
     /// Run one stage on one image, without a catalog
@@ -74,6 +79,8 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Explain(args) => run::explain(&args, learner),
         Command::Test(args) => check::test(&args),
+        Command::Cohort(args) => study::cohort(&args),
+        Command::Split(args) => study::split(&args),
         Command::Sql(args) => catalog::sql(&args),
         Command::Apply(args) => apply::apply(&args),
         Command::Score(args) => score::score(&args),

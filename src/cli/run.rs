@@ -28,6 +28,9 @@ pub struct RunArgs {
     /// Memory for cases in work, like 4GiB [default: half of what is free]
     #[arg(short, long, value_name = "BYTES", value_parser = bytes)]
     memory: Option<u64>,
+    /// Only these steps (or the steps of a matrix), and what they need
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
+    to: Vec<String>,
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     progress: Mode,
@@ -54,6 +57,7 @@ impl RunArgs {
             memory_bytes: self.memory.unwrap_or(free / 2),
             ceiling_bytes: self.memory.unwrap_or(0).max(free / 10 * 8),
             command: command_line(),
+            to: self.to.clone(),
         }
     }
 }
@@ -111,8 +115,10 @@ fn execute(
     args: &RunArgs,
     learner: Option<Arc<dyn Learner>>,
 ) -> Result<RunSummary> {
+    let options = args.options();
+    let steps = options.steps(pipeline)?;
     let needs_learner =
-        pipeline.steps.iter().any(|s| matches!(s.action, Action::Train(_) | Action::Infer(_)));
+        steps.iter().any(|s| matches!(s.action, Action::Train(_) | Action::Infer(_)));
     if learner.is_none() && needs_learner {
         return Err(exec_training());
     }
@@ -120,7 +126,7 @@ fn execute(
     let runtime = runtime()?;
     runtime.spawn(watch_signals(stop.clone()));
     let observer = Arc::new(Progress::new(args.progress));
-    let summary = runtime.block_on(run::run(pipeline, &args.options(), learner, stop, observer));
+    let summary = runtime.block_on(run::run(pipeline, &options, learner, stop, observer));
     // A case that will not end must not keep the process from ending.
     runtime.shutdown_background();
     summary

@@ -4,12 +4,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output;
 use crate::error::Result;
-use crate::study::synth::{self, Options};
+use crate::study::synth::{self, Options, Study};
 
 /// Arguments of `synth`.
 #[derive(Debug, Args)]
@@ -40,10 +40,38 @@ pub struct SynthArgs {
     /// Name of the registry; one that begins with `external` differs as the study's external cohort does
     #[arg(long, default_value = "internal")]
     source: String,
+    /// No images: tables of cases with a study's size, counts and marginals
+    #[arg(long, requires = "study")]
+    metadata_only: bool,
+    /// The study whose registry is made
+    #[arg(long, value_enum, requires = "metadata_only")]
+    study: Option<StudyName>,
+}
+
+/// Studies by name.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StudyName {
+    /// Noh et al. 2023: 12,013 enrolled at ten centres, 2,777 external, 50 and 250 ancillary
+    Noh2023,
 }
 
 /// `torcula synth`.
 pub fn synth(args: &SynthArgs) -> Result<ExitCode> {
+    if let Some(study) = args.study {
+        let study = match study {
+            StudyName::Noh2023 => Study::Noh2023,
+        };
+        let written = synth::write_metadata(&args.folder, study, args.seed)?;
+        let tables: Vec<String> =
+            written.iter().map(|table| format!("{} {}", table.file, table.cases)).collect();
+        let cases: usize = written.iter().map(|table| table.cases).sum();
+        output::line(format!(
+            "{}: {cases} synthetic cases without images ({}); nobody's data, with the study's counts and marginals",
+            args.folder.display(),
+            tables.join(", ")
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
     let options = Options {
         cases: args.cases,
         sites: args.sites,

@@ -262,7 +262,8 @@ fn missing(slot: Slot) -> Error {
         }
         Slot::Brain => "put skull_strip before this stage",
         Slot::Probability | Slot::Prediction => "put infer before this stage",
-        Slot::Image | Slot::Field => "check the step that should have made it",
+        Slot::Image => "ingest it with its image: `metadata_only` reads none",
+        Slot::Field => "check the step that should have made it",
     })
 }
 

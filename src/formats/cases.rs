@@ -17,8 +17,8 @@ pub struct CaseFiles {
     pub subject_id: String,
     /// Which visit: `ses-YYY`.
     pub session_id: Option<String>,
-    /// The diffusion-weighted image, 3-D or 4-D.
-    pub image: PathBuf,
+    /// The diffusion-weighted image, 3-D or 4-D; none where a manifest was read for its metadata only.
+    pub image: Option<PathBuf>,
     /// b-values of a 4-D image's volumes.
     pub bval: Option<PathBuf>,
     /// Gradient directions of a 4-D image's volumes.
@@ -40,8 +40,12 @@ pub struct CaseFiles {
 }
 
 impl CaseFiles {
-    /// A case with an image and nothing else.
-    pub fn new(case_id: impl Into<String>, subject_id: impl Into<String>, image: PathBuf) -> Self {
+    /// A case with an image, where it has one, and nothing else.
+    pub fn new(
+        case_id: impl Into<String>,
+        subject_id: impl Into<String>,
+        image: Option<PathBuf>,
+    ) -> Self {
         Self {
             case_id: case_id.into(),
             subject_id: subject_id.into(),

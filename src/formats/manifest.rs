@@ -53,14 +53,15 @@ pub struct ColumnMap {
 /// Reads a manifest (`.csv`, `.tsv`, `.parquet`).
 ///
 /// A row whose image is missing, whose identifier cannot name a file or is there twice becomes an excluding finding;
-/// another file that is named but missing becomes a note. The other rows go on.
+/// another file that is named but missing becomes a note. The other rows go on. With `metadata_only` no file but the
+/// manifest is opened, and the column `image` may be missing.
 ///
 /// # Errors
 /// A configuration error where a column is missing or the ending is another; a data or I/O error where the table
 /// cannot be read.
-pub fn scan(path: &Path, columns: &ColumnMap) -> Result<Scan> {
+pub fn scan(path: &Path, columns: &ColumnMap, metadata_only: bool) -> Result<Scan> {
     let table = read(path)?;
-    let places = Places::of(&table, columns)?;
+    let places = Places::of(&table, columns, metadata_only)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut scan = Scan::default();
     let mut seen = BTreeMap::new();
@@ -88,7 +89,8 @@ pub fn scan(path: &Path, columns: &ColumnMap) -> Result<Scan> {
             continue;
         }
         let image = match file(folder, places.image.and_then(|at| row.cells.get(at))) {
-            Ok(Some(image)) => image,
+            _ if metadata_only => None,
+            Ok(Some(image)) => Some(image),
             Ok(None) => {
                 refuse(format!("{line}: no image is named"), "name the image's file in this row");
                 continue;
@@ -100,7 +102,10 @@ pub fn scan(path: &Path, columns: &ColumnMap) -> Result<Scan> {
         };
         let mut case = CaseFiles::new(&id, subject, image);
         case.session_id = session;
-        places.fill(&mut case, row, folder, &line, &mut scan.findings);
+        places.name_variables(&mut case, row);
+        if !metadata_only {
+            places.name_files(&mut case, row, folder, &line, &mut scan.findings);
+        }
         scan.cases.push(case);
     }
     Ok(scan.finish())
@@ -146,7 +151,7 @@ struct Places {
 }
 
 impl Places {
-    fn of(table: &Table, map: &ColumnMap) -> Result<Self> {
+    fn of(table: &Table, map: &ColumnMap, metadata_only: bool) -> Result<Self> {
         let find = |named: &Option<String>, own: &str| match named {
             Some(name) => table.column(name).map(Some),
             None => Ok(table.find(own)),
@@ -168,7 +173,11 @@ impl Places {
             case_id: find(&map.case_id, "case_id")?,
             subject_id: find(&map.subject_id, "subject_id")?,
             session_id: find(&map.session_id, "session_id")?,
-            image: Some(table.column(map.image.as_deref().unwrap_or("image"))?),
+            image: if metadata_only {
+                table.find(map.image.as_deref().unwrap_or("image"))
+            } else {
+                Some(table.column(map.image.as_deref().unwrap_or("image"))?)
+            },
             files,
             variables: Vec::new(),
         };
@@ -202,7 +211,13 @@ impl Places {
         Ok(variables)
     }
 
-    fn fill(
+    fn name_variables(&self, case: &mut CaseFiles, row: &Row) {
+        let cell = |at: usize| value(row.cells.get(at).unwrap_or_default());
+        case.variables =
+            self.variables.iter().map(|(name, at)| (name.clone(), cell(*at))).collect();
+    }
+
+    fn name_files(
         &self,
         case: &mut CaseFiles,
         row: &Row,
@@ -220,9 +235,6 @@ impl Places {
                 )),
             }
         }
-        let cell = |at: usize| value(row.cells.get(at).unwrap_or_default());
-        case.variables =
-            self.variables.iter().map(|(name, at)| (name.clone(), cell(*at))).collect();
     }
 }
 
@@ -312,7 +324,7 @@ mod tests {
             variables: BTreeMap::from([("nihss".into(), "NIHSS".into())]),
             ..ColumnMap::default()
         };
-        let found = scan(&path, &map).unwrap();
+        let found = scan(&path, &map, false).unwrap();
         // The identifier that is there twice is left out altogether: nobody knows which row is right.
         let ids: Vec<&str> = found.cases.iter().map(|c| c.case_id.as_str()).collect();
         assert_eq!(ids, ["s2"]);
@@ -331,9 +343,21 @@ mod tests {
         let dir = folder();
         let path = dir.path().join("m.tsv");
         std::fs::write(&path, "case_id\timages\nx\ta.nii.gz\n").unwrap();
-        let error = scan(&path, &ColumnMap::default()).unwrap_err();
+        let error = scan(&path, &ColumnMap::default(), false).unwrap_err();
         assert_eq!(error.fault(), Fault::Configuration);
         assert!(error.reason().contains("`image`") && error.advice().unwrap().contains("`images`"));
+    }
+
+    #[test]
+    fn metadata_alone_opens_no_file() {
+        let dir = folder();
+        let path = dir.path().join("m.csv");
+        std::fs::write(&path, "case_id,truth,age\ns1,absent.nii.gz,71\ns1,,72\ns2,,\n").unwrap();
+        assert!(scan(&path, &ColumnMap::default(), false).is_err(), "there is no column `image`");
+        let found = scan(&path, &ColumnMap::default(), true).unwrap();
+        assert_eq!(found.cases.len(), 1, "s1 is there twice");
+        assert_eq!((&found.cases[0].image, &found.cases[0].truth), (&None, &None));
+        assert_eq!(found.findings.len(), 1, "{:?}", found.findings);
     }
 
     #[test]
@@ -357,10 +381,10 @@ mod tests {
             ArrowWriter::try_new(File::create(&parquet).unwrap(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        let [a, b] = [csv, parquet].map(|p| scan(&p, &ColumnMap::default()).unwrap());
+        let [a, b] = [csv, parquet].map(|p| scan(&p, &ColumnMap::default(), false).unwrap());
         assert_eq!(a, b);
         assert_eq!((a.cases[0].case_id.as_str(), a.cases.len()), ("p1_1", 2));
         std::fs::write(dir.path().join("m.parquet"), "PAR1 no").unwrap();
-        assert!(scan(&dir.path().join("m.parquet"), &ColumnMap::default()).is_err());
+        assert!(scan(&dir.path().join("m.parquet"), &ColumnMap::default(), false).is_err());
     }
 }

@@ -67,12 +67,21 @@ pub struct Problems {
     sources: Vec<Source>,
     items: Vec<Diagnostic>,
     silenced: BTreeSet<Span>,
+    /// Names that are not in the file, and the one there that they come from.
+    calls: Vec<(String, String)>,
+    stopped: bool,
 }
 
 impl Problems {
     /// None yet. `sources[0]` is the file.
     pub fn new(sources: Vec<Source>) -> Self {
-        Self { sources, items: Vec::new(), silenced: BTreeSet::new() }
+        Self {
+            sources,
+            items: Vec::new(),
+            silenced: BTreeSet::new(),
+            calls: Vec::new(),
+            stopped: false,
+        }
     }
 
     /// Adds one at a place; the hint may be empty.
@@ -87,6 +96,22 @@ impl Problems {
     pub fn add_last(&mut self, at: Span, shown: Span, message: String, hint: String) {
         self.add(shown, message, hint);
         self.silenced.insert(at);
+    }
+
+    /// Problems of `name`, which is not in the file, are told of `known`, from which it was made: one mistake in a
+    /// step with a matrix is one problem.
+    pub fn call(&mut self, name: &str, known: &str) {
+        self.calls.push((format!("`{name}`"), format!("`{known}`")));
+    }
+
+    /// Says that what is wrong keeps the file from being understood, so that looking further would only distract.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Whether to look no further.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
     }
 
     /// The text between two bytes of a source.
@@ -105,8 +130,21 @@ impl Problems {
     /// All of them, in the order of the places.
     pub fn finish(self) -> Diagnostics {
         let mut items = self.items;
+        for item in &mut items {
+            for (name, known) in &self.calls {
+                item.message = item.message.replace(name, known);
+            }
+        }
+        // Equal ones meet, in the order in which they were found.
         items.sort_by_key(|item| item.span);
-        items.dedup();
+        let mut seen = Vec::new();
+        items.retain(|item| {
+            let fresh = !seen.contains(item);
+            if fresh {
+                seen.push(item.clone());
+            }
+            fresh
+        });
         Diagnostics { sources: self.sources, items }
     }
 }

@@ -52,9 +52,18 @@ fn details(step: &Step) -> Vec<(&'static str, String)> {
     match &step.action {
         Action::Ingest(p) => {
             let path = p.bids.as_ref().or(p.manifest.as_ref()).map(|p| p.display().to_string());
-            let kind = if p.bids.is_some() { "BIDS folder" } else { "manifest" };
+            let kind = match (&p.bids, p.metadata_only) {
+                (Some(_), _) => "BIDS folder",
+                (None, false) => "manifest",
+                (None, true) => "manifest (no images)",
+            };
             out.push(("reads", format!("{kind} {}", path.unwrap_or_default())));
             out.push(("as", format!("source `{}` in the table cases", p.source)));
+        }
+        Action::Cohort(p) => {
+            for (n, rule) in p.exclude.iter().enumerate() {
+                out.push(("less", format!("{}. {}: {}", n + 1, rule.reason, rule.when)));
+            }
         }
         Action::Stages(p) => {
             let stages: Vec<&str> = p.stages.iter().map(crate::stages::StageSpec::name).collect();
@@ -71,11 +80,9 @@ fn details(step: &Step) -> Vec<(&'static str, String)> {
             ));
         }
         Action::Split(p) => {
-            let parts: Vec<String> =
-                p.parts.iter().map(|(part, share)| format!("{part} {share}")).collect();
             let label =
                 if p.overfit { " (overfit: training and test see the same cases)" } else { "" };
-            out.push(("by", format!("{}: {}{label}", p.by, parts.join(", "))));
+            out.push(("by", format!("{}: {}{label}", p.by, p.describe())));
             if !p.stratify.is_empty() {
                 out.push(("even in", p.stratify.join(", ")));
             }

@@ -2,7 +2,9 @@
 //!
 //! - [`tree`]: YAML with the place of every part;
 //! - [`resolve`]: variables and `--set`;
-//! - [`spec`]: what may stand in a file, as types; the JSON Schema in `schemas/` is made from them by [`schema`];
+//! - `matrix`: a step with `matrix:` becomes one step a combination of its parameters;
+//! - [`spec`], [`study_spec`]: what may stand in a file, as types; the JSON Schema in `schemas/` is made from them by
+//!   [`schema`];
 //! - `check`: references, parameters, circles, and the volumes that pass from step to step;
 //! - [`plan`]: the checked pipeline; [`explain`] tells it in words;
 //! - [`phantom`], [`expect`]: the tests that a file brings along.
@@ -14,11 +16,13 @@ mod check;
 pub mod diagnostics;
 pub mod expect;
 pub mod explain;
+mod matrix;
 pub mod phantom;
 pub mod plan;
 pub mod resolve;
 pub mod schema;
 pub mod spec;
+pub mod study_spec;
 pub mod tree;
 
 #[cfg(test)]
@@ -33,11 +37,11 @@ use serde_json::Value;
 pub use self::diagnostics::{Diagnostic, Diagnostics, Place};
 pub use self::expect::{Expectation, evaluate};
 pub use self::phantom::{Phantom, PhantomParams};
-pub use self::plan::{Action, Output, Pipeline, Source, StageTest, StagesAction, Step};
+pub use self::plan::{Action, Output, Pipeline, Source, StageTest, StagesAction, Step, Union};
 pub use self::spec::{
-    FailureLimit, InferParams, IngestParams, ReportParams, ScoreParams, ShardParams, SplitParams,
-    TrainStep,
+    FailureLimit, InferParams, IngestParams, ReportParams, ScoreParams, ShardParams, TrainStep,
 };
+pub use self::study_spec::{CohortParams, Division, Exclusion, Membership, SplitParams};
 
 use self::diagnostics::{Problems, Source as Text};
 use crate::error::{Error, Result};
@@ -70,7 +74,8 @@ pub fn load_text(
     let mut problems = Problems::new(sources);
     let pipeline = tree::parse(text, 0, 0, &mut problems)
         .map(|root| resolve::resolve(root, sets, &mut problems))
-        .and_then(|root| check::check(&root, &mut problems));
+        .filter(|_| !problems.is_stopped());
+    let pipeline = pipeline.and_then(|root| check::check(&root, &mut problems));
     match pipeline {
         Some(pipeline) if problems.is_empty() => Ok(pipeline),
         _ => Err(problems.finish()),

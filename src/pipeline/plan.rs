@@ -1,5 +1,6 @@
 //! A checked pipeline, ready to run: names resolved, defaults filled in, steps in the order of their dependencies.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
@@ -7,9 +8,9 @@ use serde_json::{Map, Value, json};
 use super::expect::Expectation;
 use super::phantom::PhantomParams;
 use super::spec::{
-    FailureLimit, InferParams, IngestParams, ReportParams, ScoreParams, ShardParams, SplitParams,
-    TrainStep,
+    FailureLimit, InferParams, IngestParams, ReportParams, ScoreParams, ShardParams, TrainStep,
 };
+use super::study_spec::{CohortParams, Membership, SplitParams};
 use crate::engine::Slot;
 use crate::error::{Error, Result};
 use crate::stages::StageSpec;
@@ -49,8 +50,29 @@ pub struct Step {
     pub from: Source,
     /// What is done.
     pub action: Action,
+    /// Seed of everything random in it.
+    pub seed: u64,
+    /// The relation that it is one part of.
+    pub part_of: Option<Membership>,
     /// The steps that must be done before: sources, the model, and those that fill the catalog tables it queries.
     pub upstream: Vec<String>,
+}
+
+/// A relation that is made of several steps.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Union<'p> {
+    /// Its name.
+    pub name: &'p str,
+    /// The steps, in their order.
+    pub steps: Vec<&'p Step>,
+}
+
+impl<'p> Union<'p> {
+    /// Names of the parameters that tell the steps apart.
+    pub fn parameters(&self) -> Vec<&'p str> {
+        let first = self.steps.first().and_then(|step| step.part_of.as_ref());
+        first.into_iter().flat_map(|p| &p.values).map(|(name, _)| name.as_str()).collect()
+    }
 }
 
 /// Where a step's cases come from.
@@ -79,6 +101,8 @@ pub enum Source {
 pub enum Action {
     /// Fills the table `cases`.
     Ingest(IngestParams),
+    /// Selects cases.
+    Cohort(CohortParams),
     /// Runs stages over cases.
     Stages(StagesAction),
     /// Draws a partition.
@@ -131,6 +155,7 @@ impl Action {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Ingest(_) => "ingest",
+            Self::Cohort(_) => "cohort",
             Self::Stages(_) => "stages",
             Self::Split(_) => "split",
             Self::Train(_) => "train",
@@ -147,11 +172,41 @@ impl Pipeline {
         self.steps.iter().find(|s| s.name == name)
     }
 
+    /// The relations that are made of several steps, in the order of their first steps.
+    pub fn unions(&self) -> Vec<Union<'_>> {
+        let mut found: Vec<Union<'_>> = Vec::new();
+        for step in &self.steps {
+            let Some(part_of) = &step.part_of else { continue };
+            match found.iter_mut().find(|union| union.name == part_of.name) {
+                Some(union) => union.steps.push(step),
+                None => found.push(Union { name: &part_of.name, steps: vec![step] }),
+            }
+        }
+        found
+    }
+
+    /// The steps that must be done before `names` (steps, or relations of several steps), and those themselves, in their
+    /// order. What is neither is left out.
+    pub fn closure(&self, names: &[&str]) -> Vec<&Step> {
+        let named = |step: &Step| names.iter().any(|name| step.is_called(name));
+        let mut needed: HashSet<&str> = HashSet::new();
+        let mut found: Vec<&Step> = Vec::new();
+        // A step stands after all that it needs: backwards, each is seen after everything that needs it.
+        for step in self.steps.iter().rev() {
+            if named(step) || needed.contains(step.name.as_str()) {
+                needed.extend(step.upstream.iter().map(String::as_str));
+                found.push(step);
+            }
+        }
+        found.reverse();
+        found
+    }
+
     /// Fills in [`resolved`](Self::resolved) and [`hash`](Self::hash).
     pub(super) fn seal(mut self) -> Result<Self> {
         let mut steps = Map::new();
         for step in &self.steps {
-            steps.insert(step.name.clone(), step.to_file()?);
+            steps.insert(step.name.clone(), step.to_file(self.seed)?);
         }
         let mut resolved = json!({
             "torcula": 1,
@@ -171,9 +226,21 @@ impl Pipeline {
 }
 
 impl Step {
-    /// The step as it would stand in a file.
-    fn to_file(&self) -> Result<Value> {
+    /// Whether a name is that of the step, or of the matrix that it belongs to.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.part_of.as_ref().is_some_and(|of| of.name == name)
+    }
+
+    /// The step as it would stand in a file of a pipeline with this seed.
+    fn to_file(&self, seed: u64) -> Result<Value> {
         let mut out = Map::new();
+        if let Some(part_of) = &self.part_of {
+            let values: Map<String, Value> = part_of.values.iter().cloned().collect();
+            out.insert("part_of".to_owned(), json!({ &part_of.name: values }));
+        }
+        if self.seed != seed {
+            out.insert("seed".to_owned(), json!(self.seed));
+        }
         match &self.from {
             Source::None => None,
             Source::Sql { query, .. } => out.insert("from".to_owned(), json!(query)),
@@ -184,6 +251,7 @@ impl Step {
         };
         let params = match &self.action {
             Action::Ingest(p) => json_of(p)?,
+            Action::Cohort(p) => json_of(p)?,
             Action::Stages(p) => json_of(&p.stages)?,
             Action::Split(p) => json_of(p)?,
             Action::Train(p) => json_of(p)?,

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::diagnostics::{Problems, Source, Span};
+use super::matrix;
 use super::tree::{self, Data, Entry, Node};
 use crate::engine::parameters::{nearest, suggest};
 
@@ -56,7 +57,24 @@ pub fn resolve(root: Node, sets: &[(String, String)], problems: &mut Problems) -
         }
     }
     variables.resolve(problems);
-    replace(root, &variables.values, &variables.names(), problems)
+    let (values, names) = (&variables.values, variables.names());
+    let Data::Map(entries) = root.data else { return root };
+    let mut steps = |node: Node, parameters: &[(String, Node)], problems: &mut Problems| {
+        let mut all = values.clone();
+        all.extend(parameters.iter().cloned());
+        let own = parameters.iter().map(|(name, _)| name.as_str());
+        let names: Vec<&str> = names.iter().copied().chain(own).collect();
+        replace(node, &all, &names, problems)
+    };
+    let one = |entry: Entry| {
+        let value = if entry.key == "steps" {
+            matrix::expand(entry.value, &mut steps, problems)
+        } else {
+            replace(entry.value, values, &names, problems)
+        };
+        Entry { value, ..entry }
+    };
+    Node { span: root.span, data: Data::Map(entries.into_iter().map(one).collect()) }
 }
 
 /// Declared variables, in the order of the file.

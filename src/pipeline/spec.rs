@@ -18,6 +18,8 @@ use crate::engine::learner::TrainParams;
 use crate::formats::shards::Precision;
 use crate::stages::StageSpec;
 
+pub use super::study_spec::{ALL, CohortParams, SplitParams};
+
 /// A Torcula pipeline: declared steps over a catalog of brain DWI cases.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -114,8 +116,8 @@ impl FailureLimit {
     }
 }
 
-/// A step: where its cases come from, and the one thing done with them (`ingest`, `stages`, `split`, `train`, `infer`,
-/// `score` or `report`).
+/// A step: where its cases come from, and the one thing done with them (`ingest`, `cohort`, `stages`, `split`, `train`,
+/// `infer`, `score` or `report`).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StepSpec {
@@ -124,8 +126,22 @@ pub struct StepSpec {
     pub from: Option<FromSpec>,
     /// Whether the step belongs to the pipeline; meant for a variable (`${with_report}`).
     pub when: Option<bool>,
+    /// Repeats the step for every combination of these parameters' values: `{ n: [50, 100], seed: [1, 2] }`. Inside of the
+    /// step `${n}` is the value, and the name of another matrix of these parameters means its step of the same values. The
+    /// steps are called `name_n50_seed1`; `name` is the relation of all of them, with a column a parameter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<BTreeMap<String, MatrixParameter>>,
+    /// The relation that the step is one part of, with a column a parameter: `{ unet: { n: 50 } }`. A `matrix` sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<BTreeMap<String, BTreeMap<String, MatrixValue>>>,
+    /// Seed of the step. Default: the pipeline's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
     /// Reads a registry into the table `cases`.
     pub ingest: Option<IngestParams>,
+    /// Selects cases, with exclusions in order, each with its reason. The relations `NAME_flow` (how many each rule
+    /// excluded) and `NAME_excluded` (which cases, why) stand beside it.
+    pub cohort: Option<CohortParams>,
     /// Stages that each case goes through, in memory, one after the other.
     pub stages: Option<Vec<StageItem>>,
     /// What `stages` end in: `files` (default) or `shards` for training.
@@ -145,7 +161,28 @@ pub struct StepSpec {
 }
 
 /// The keys of a step that do something; it has exactly one of them.
-pub const ACTIONS: [&str; 7] = ["ingest", "stages", "split", "train", "infer", "score", "report"];
+pub const ACTIONS: [&str; 8] =
+    ["ingest", "cohort", "stages", "split", "train", "infer", "score", "report"];
+
+/// The values of a matrix's parameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum MatrixParameter {
+    /// The values.
+    List(Vec<MatrixValue>),
+    /// Each value with variables of its own: `{ small: { draws: 40 }, all: { draws: 2 } }` gives `${set.draws}`.
+    Named(BTreeMap<String, BTreeMap<String, Value>>),
+}
+
+/// A value of a matrix's parameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum MatrixValue {
+    /// A number.
+    Number(f64),
+    /// A word.
+    Text(String),
+}
 
 /// Where a step's cases come from: SQL or a step's name, or one part of a step.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -233,33 +270,11 @@ pub struct IngestParams {
     pub source: String,
     /// Whether a case without an infarct mask is a failure.
     pub require_truth: bool,
+    /// Takes cases from a manifest without their images: enough for cohorts, splits and tables. No file but the manifest is
+    /// opened, and a step that needs images says that there are none.
+    pub metadata_only: bool,
     /// Whether to read and hash files again whose size and time of change are those of the last run.
     pub rehash: bool,
-}
-
-/// Draws a partition: subjects into parts, stratified where wanted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SplitParams {
-    /// Column that must not be divided between parts.
-    #[serde(default = "default_by")]
-    pub by: String,
-    /// Parts and their shares, which sum to 1: `{ train: 0.64, val: 0.16, test: 0.2 }`.
-    pub parts: BTreeMap<String, f64>,
-    /// Columns whose values every part gets its share of.
-    #[serde(default)]
-    pub stratify: Vec<String>,
-    /// Puts every case into one part, `all`, that stands for each of the parts: training and test then see the same cases.
-    /// It proves that grids, orientation and scores agree; its scores say nothing about new cases.
-    #[serde(default)]
-    pub overfit: bool,
-}
-
-/// The one part of a split that overfits.
-pub const ALL: &str = "all";
-
-fn default_by() -> String {
-    "subject_id".to_owned()
 }
 
 /// Trains a network on one part of the shards and keeps the weights that are best on another.

@@ -106,12 +106,101 @@ fn an_overfitting_split_is_one_part_that_stands_for_all() {
     let text = std::fs::read_to_string(root("pipelines/isles22.yaml")).unwrap();
     let pipeline = good(&text, &[("overfit", "true")]);
     let Action::Split(split) = &pipeline.step("split").unwrap().action else { panic!() };
-    assert_eq!((split.parts.len(), split.parts["all"].to_bits()), (1, 1.0_f64.to_bits()));
+    assert_eq!((split.parts.len(), split.parts["all"].number()), (1, Some(1.0)));
     let Action::Train(train) = &pipeline.step("unet").unwrap().action else { panic!() };
     assert_eq!((train.train_part.as_str(), train.val_part.as_str()), ("all", "all"));
     let part = Source::Step { name: "split".to_owned(), part: Some("all".to_owned()) };
     assert_eq!(pipeline.step("predicted").unwrap().from, part);
     assert_ne!(pipeline.hash, good(&text, &[("overfit", "false")]).hash);
+}
+
+const GRID: &str = "torcula: 1\nname: n\ncatalog: c\nseed: 7\nvars: { seeds: [1, 2] }\nsteps:\n  \
+    registry: { ingest: { bids: raw } }\n  \
+    subsample: { from: registry, split: { nested: { n50: 50, n100: 100 } } }\n  \
+    learn: { matrix: { set: [n50, n100] }, from: { subsample: '${set}' }, split: { parts: { train: 0.8, val: 0.2 } } }\n  \
+    learn_own: { part_of: { learn: { set: own } }, from: registry, split: { parts: { train: 0.5, val: 0.5 } } }\n  \
+    shards: { from: registry, stages: [resample], to: shards }\n  \
+    unet:\n    matrix: { set: { n50: { draws: 8 }, n100: { draws: 4 }, own: { draws: 1 } }, seed: '${seeds}' }\n    \
+    seed: ${seed}\n    from: SELECT shards.*, p.part FROM shards JOIN learn_${set} p USING (case_id)\n    \
+    train: { draws: '${set.draws}' }\n  \
+    predicted: { matrix: { set: [n50, n100, own], seed: '${seeds}' }, from: learn, infer: { model: unet } }\n  \
+    all: { from: SELECT * FROM predicted, cohort: }\n";
+
+#[test]
+fn a_matrix_becomes_steps_that_find_each_other() {
+    let pipeline = good(GRID, &[]);
+    let step = |name: &str| pipeline.step(name).unwrap();
+    let train = |name: &str| match &step(name).action {
+        Action::Train(train) => train.params.draws,
+        _ => panic!("{name}"),
+    };
+    assert_eq!([train("unet_n50_seed1"), train("unet_own_seed2")], [8, 1]);
+    assert_eq!(
+        [step("unet_n50_seed1").seed, step("unet_n50_seed2").seed, step("shards").seed],
+        [1, 2, 7]
+    );
+    let Action::Infer(infer) = &step("predicted_n100_seed2").action else { panic!() };
+    assert_eq!(infer.model, "unet_n100_seed2", "the network of the same values");
+    let from = |name: &str| Source::Step { name: name.to_owned(), part: None };
+    assert_eq!(step("predicted_n100_seed2").from, from("learn_n100"), "of fewer parameters");
+    assert_eq!(
+        step("predicted_own_seed1").from,
+        from("learn_own"),
+        "of a step that says where it belongs"
+    );
+    let part = Source::Step { name: "subsample".to_owned(), part: Some("n50".to_owned()) };
+    assert_eq!(step("learn_n50").from, part);
+    assert_eq!(step("all").upstream.len(), 6, "a query reads all of them");
+    let upstream = &step("unet_n50_seed1").upstream;
+    assert_eq!(upstream, &["learn_n50", "shards"], "and one that names one of them reads that");
+}
+
+#[test]
+fn the_steps_of_a_matrix_are_one_relation_and_resume_alone() {
+    let pipeline = good(GRID, &[]);
+    let unions: Vec<(&str, usize, Vec<&str>)> =
+        pipeline.unions().iter().map(|u| (u.name, u.steps.len(), u.parameters())).collect();
+    let expected = [
+        ("learn", 3, vec!["set"]),
+        ("unet", 6, vec!["set", "seed"]),
+        ("predicted", 6, vec!["set", "seed"]),
+    ];
+    assert_eq!(unions, expected);
+    let names = |of: &[&str]| -> Vec<String> {
+        pipeline.closure(of).iter().map(|step| step.name.clone()).collect()
+    };
+    let one = ["registry", "subsample", "learn_n50", "shards", "unet_n50_seed1"];
+    assert_eq!(names(&["unet_n50_seed1"]), one, "what is shared is there once");
+    assert_eq!(
+        names(&["learn"]),
+        ["registry", "subsample", "learn_n50", "learn_n100", "learn_own"]
+    );
+    let again = good(&pipeline.resolved.to_string(), &[]);
+    assert_eq!((again.steps == pipeline.steps, again.hash), (true, pipeline.hash.clone()));
+    let changed = good(GRID, &[("steps.unet.train.epochs", "3")]);
+    assert_ne!(changed.hash, pipeline.hash, "a set names the step of the file");
+}
+
+#[test]
+fn the_study_is_declared_whole() {
+    let pipeline = load(&root("pipelines/noh2023.yaml"), &[]).map_err(|d| d.to_string()).unwrap();
+    let count = |name: &str| pipeline.steps.iter().filter(|s| s.is_called(name)).count();
+    let names = [
+        "learn",
+        "tuning",
+        "unet",
+        "tuned",
+        "predicted",
+        "scored",
+        "tuned_predicted",
+        "tuned_scored",
+    ];
+    assert_eq!(names.map(count), [7, 5, 7, 30, 7, 7, 30, 30]);
+    let small =
+        load(&root("pipelines/noh2023-small.yaml"), &[]).map_err(|d| d.to_string()).unwrap();
+    let more = [("seeds", "[1, 2, 3]")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let seeds = load(&root("pipelines/noh2023.yaml"), &more).map_err(|d| d.to_string()).unwrap();
+    assert_eq!((small.steps.len(), seeds.steps.len() > 300), (pipeline.steps.len(), true));
 }
 
 #[test]

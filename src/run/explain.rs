@@ -42,7 +42,7 @@ pub async fn explain(pipeline: &Pipeline, options: &Options, verbose: bool) -> R
         pipeline.artifacts.display()
     );
     let mut open = BTreeSet::new();
-    for step in &pipeline.steps {
+    for step in options.steps(pipeline)? {
         let Described { mut what, details, is_open } = describe(&runner, step, verbose).await?;
         let before = step.upstream.iter().find(|name| open.contains(name.as_str()));
         if let Some(before) = before {
@@ -89,10 +89,14 @@ async fn describe(runner: &Runner<'_>, step: &Step, verbose: bool) -> Result<Des
             is_open = relations::one_text(&ctx, &count).await?.as_deref() == Some("0");
             format!("ingest into cases (source {})", a.source)
         }
+        Action::Cohort(a) => {
+            let rules = a.exclude.iter().enumerate();
+            details =
+                rules.map(|(n, r)| format!("{}. {}: {}\n", n + 1, r.reason, r.when)).collect();
+            format!("cohort {}", source(step))
+        }
         Action::Split(a) => {
-            let parts: Vec<String> =
-                a.parts.iter().map(|(name, share)| format!("{name} {share}")).collect();
-            format!("split by {} into {}", a.by, parts.join(", "))
+            format!("split by {} {}: {}", a.by, source(step), a.describe())
         }
         Action::Train(a) => {
             format!("train {} for {} epochs", a.params.model.name(), a.params.epochs)

@@ -81,7 +81,7 @@ async fn scan(params: &IngestParams) -> Result<Scan> {
         (Some(root), None) => {
             bids::scan(root, &bids::ScanOptions { participants: params.columns.clone() })
         }
-        (None, Some(file)) => manifest::scan(file, &columns(&params)?),
+        (None, Some(file)) => manifest::scan(file, &columns(&params)?, params.metadata_only),
         _ => Err(Error::configuration("ingest needs either `bids` or `manifest`")),
     });
     scan.await.map_err(|e| Error::bug(format!("the scan ended: {e}")))?
@@ -154,7 +154,7 @@ async fn read(
     let stage = Ingest { source: params.source.clone(), require_truth: params.require_truth };
     let fused = Fused::new(vec![Arc::new(stage)], Arc::new(RecordSink));
     let plan = StagePlan {
-        salt: fused.salt(runner.pipeline.seed),
+        salt: fused.salt(step.seed),
         fused,
         marker: Table::Cases,
         keep: Vec::<Slot>::new(),
@@ -233,7 +233,7 @@ async fn doubles(runner: &Runner<'_>, step: &Step, params: &IngestParams) -> Res
     let query = format!(
         "SELECT c.case_id, d.first, c.files, c.image_uri FROM cases c JOIN (SELECT * FROM (SELECT case_id, \
          first_value(case_id) OVER (PARTITION BY image_blake3, image_volume ORDER BY case_id) AS first \
-         FROM cases WHERE source = '{source}') WHERE case_id <> first) d ON c.case_id = d.case_id \
+         FROM cases WHERE source = '{source}' AND image_blake3 IS NOT NULL) WHERE case_id <> first) d ON c.case_id = d.case_id \
          ORDER BY c.case_id"
     );
     let rows: Vec<Row> = catalog::rows(&catalog::sql(&ctx, &query).await?)?;

@@ -1,10 +1,11 @@
 //! Runs a pipeline: step after step, each doing only what is left, everything committed on the way.
 
+pub mod cohort;
 mod explain;
 mod ingest;
 pub mod plan;
 pub mod relations;
-mod split;
+pub mod split;
 mod stage_step;
 mod summary;
 mod train;
@@ -21,8 +22,9 @@ pub use summary::{Ending, RunSummary};
 use crate::catalog::{self, Catalog, RunRow, RunStatus, Table, Timestamp};
 use crate::engine::journal::Counts;
 use crate::engine::learner::Learner;
+use crate::engine::parameters::suggest;
 use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pipeline::{Action, Pipeline, Step};
 use crate::report;
 
@@ -37,6 +39,33 @@ pub struct Options {
     pub ceiling_bytes: u64,
     /// The command line, for the `runs` table.
     pub command: String,
+    /// Steps, or names of matrices, to which it runs: those and what they need. All steps where there is none.
+    pub to: Vec<String>,
+}
+
+impl Options {
+    /// The steps to run, in their order.
+    ///
+    /// # Errors
+    /// A configuration error where one of `to` names no step.
+    pub fn steps<'p>(&self, pipeline: &'p Pipeline) -> Result<Vec<&'p Step>> {
+        if self.to.is_empty() {
+            return Ok(pipeline.steps.iter().collect());
+        }
+        let unknown =
+            self.to.iter().find(|name| !pipeline.steps.iter().any(|step| step.is_called(name)));
+        if let Some(name) = unknown {
+            let known: Vec<&str> = pipeline
+                .steps
+                .iter()
+                .map(|step| step.part_of.as_ref().map_or(&step.name, |of| &of.name).as_str())
+                .collect();
+            return Err(Error::configuration(format!("there is no step `{name}` to run to"))
+                .hint(suggest(name, &known)));
+        }
+        let names: Vec<&str> = self.to.iter().map(String::as_str).collect();
+        Ok(pipeline.closure(&names))
+    }
 }
 
 /// What the steps of a run share.
@@ -123,6 +152,7 @@ impl Runner<'_> {
     async fn step(&self, step: &Step) -> Result<StepReport> {
         match &step.action {
             Action::Ingest(action) => ingest::run(self, step, action).await,
+            Action::Cohort(action) => cohort::run(self, step, action).await,
             Action::Split(action) => split::run(self, step, action).await,
             Action::Train(action) => train::run(self, step, action).await,
             Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
@@ -154,6 +184,7 @@ pub async fn run(
     stop: Stop,
     observer: Arc<dyn Observer>,
 ) -> Result<RunSummary> {
+    let chosen = options.steps(pipeline)?;
     let catalog = Catalog::create_or_open(&pipeline.catalog).await?;
     let _lock = catalog::lock::acquire(catalog.folder(), &format!("run of {}", pipeline.name))?;
     let lineage = Lineage {
@@ -177,11 +208,12 @@ pub async fn run(
     };
     let mut steps = Vec::new();
     let mut ending = Ending::Done;
-    for step in &pipeline.steps {
+    for step in chosen {
         if steps.last().is_some_and(|before: &StepReport| before.done + before.failed > 0) {
             runner.tidy().await;
         }
         let started = Instant::now();
+        runner.lineage.seed = step.seed;
         let result = runner.step(step).await;
         let mut report = match result {
             Ok(report) => report,
@@ -210,10 +242,15 @@ pub async fn run(
     finish(&mut row, &steps, &ending);
     catalog.upsert_run(&row).await?;
     runner.tidy().await;
-    let ctx = runner.session(None).await;
-    let scores = match ctx {
-        Ok(ctx) => summary::scores(&ctx, pipeline, &runner.lineage).await,
-        Err(_) => None,
+    // Only what ran has news to tell.
+    let scored = steps.iter().filter_map(|report| pipeline.step(&report.step));
+    let scored = scored.filter(|step| matches!(step.action, Action::Score(_))).count();
+    let scores = match scored {
+        0 => None,
+        _ => match runner.session(None).await {
+            Ok(ctx) => summary::scores(&ctx, pipeline, &runner.lineage).await,
+            Err(_) => None,
+        },
     };
     Ok(RunSummary { run_id: runner.lineage.run_id, steps, ending, scores })
 }

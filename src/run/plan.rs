@@ -1,5 +1,6 @@
 //! From a step of the pipeline to what the engine runs: stages, sink, fingerprint salt, and how "done" is marked.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -99,7 +100,7 @@ fn plan(
         }
     };
     let fused = Fused::new(stages, sink);
-    let salt = fused.salt(pipeline.seed);
+    let salt = fused.salt(step.seed);
     StagePlan { fused, salt, marker, keep, output, model_id, held_bytes }
 }
 
@@ -117,7 +118,8 @@ pub async fn model(
     name: &str,
 ) -> Result<Option<ModelRow>> {
     let (step, action) = train_step(pipeline, name)?;
-    let print = train::fingerprint(ctx, pipeline, step, action, pipeline.seed).await?;
+    let made = train::fingerprint(ctx, pipeline, step, action, step.seed);
+    let print = relations::once(ctx, format!("train {name}"), made).await?;
     trained(ctx, name, &print).await
 }
 
@@ -149,9 +151,13 @@ pub fn train_step<'a>(pipeline: &'a Pipeline, name: &str) -> Result<(&'a Step, &
 
 /// The grid that a train step's samples are on: the resample stage of the step that wrote its shards.
 pub fn training_grid(pipeline: &Pipeline, train: &str) -> Result<Resample> {
-    let find = |name: &str| pipeline.steps.iter().find(|s| s.name == name);
-    let mut name = train;
-    while let Some(step) = find(name) {
+    let find = |name: &str| pipeline.steps.iter().find(|step| step.is_called(name));
+    let mut open = vec![train];
+    let mut seen = HashSet::new();
+    while let Some(name) = open.pop() {
+        let Some(step) = find(name).filter(|step| seen.insert(step.name.as_str())) else {
+            continue;
+        };
         if let Action::Stages(StagesAction { stages, output: Output::Shards(_), .. }) = &step.action
         {
             return match stages.as_slice() {
@@ -165,8 +171,9 @@ pub fn training_grid(pipeline: &Pipeline, train: &str) -> Result<Resample> {
             };
         }
         match &step.from {
-            Source::Step { name: from, .. } => name = from,
-            _ => break,
+            Source::Step { name: from, .. } => open.push(from),
+            Source::Sql { steps, .. } => open.extend(steps.iter().map(String::as_str)),
+            Source::None => {}
         }
     }
     Err(Error::configuration(format!("steps.{train}: no step before it writes shards")))

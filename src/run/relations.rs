@@ -3,17 +3,21 @@
 //! A step's relation is its input joined with what the step wrote for exactly these fingerprints. So a relation never shows
 //! the output of other parameters or older bytes, and "what is left to do" is an anti-join.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use arrow::array::{Array, AsArray};
-use datafusion::common::JoinType;
+use datafusion::common::{JoinType, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::{col, lit};
+use datafusion::logical_expr::{self, LogicalPlan, col, lit};
 use datafusion::prelude::{Expr, SessionContext};
+use serde_json::Value;
 
 use crate::catalog::{self, Catalog, SessionAt};
 use crate::engine::{Slot, Stage as _};
 use crate::error::{Error, Result};
-use crate::pipeline::{Action, Output, Pipeline, Source, Step};
+use crate::pipeline::{Action, Output, Pipeline, Source, Step, Union};
 use crate::stages::score::Score;
 
 use super::plan::{self, StagePlan};
@@ -27,35 +31,146 @@ const SCORES: &str = "dice, sensitivity, precision, volume_truth_ml, volume_pred
     absolute_volume_difference_ml, lesion_f1, lesion_count_truth, lesion_count_predicted, \
     lesion_count_difference, hd95_mm, assd_mm";
 
-/// A session in which the tables and the steps before `until` (all, where it is none) can be queried by name.
+/// A session in which the tables and what the step `until` needs (all steps, where it is none) can be queried by name.
 pub async fn session(
     catalog: &Catalog,
     pipeline: &Pipeline,
     until: Option<&str>,
 ) -> Result<SessionContext> {
-    let ctx = catalog.session(SessionAt::Latest).await?;
-    for step in &pipeline.steps {
-        if Some(step.name.as_str()) == until {
-            break;
+    match until.and_then(|name| pipeline.step(name)) {
+        Some(step) => {
+            let needed: Vec<&str> = step.upstream.iter().map(String::as_str).collect();
+            session_of(catalog, pipeline, &pipeline.closure(&needed)).await
         }
-        if let Some(relation) = relation(&ctx, pipeline, step).await? {
-            ctx.register_table(step.name.as_str(), relation.into_view()).map_err(planning)?;
+        None => session_of(catalog, pipeline, &pipeline.steps.iter().collect::<Vec<_>>()).await,
+    }
+}
+
+/// A session for one query: the tables, and the steps that it names with what they need.
+pub async fn session_for(
+    catalog: &Catalog,
+    pipeline: &Pipeline,
+    query: &str,
+) -> Result<SessionContext> {
+    let lower = query.to_lowercase();
+    // A name within another name does no harm but the time to plan it.
+    let names = pipeline.steps.iter().flat_map(|step| {
+        std::iter::once(step.name.as_str()).chain(step.part_of.as_ref().map(|p| p.name.as_str()))
+    });
+    let named: BTreeSet<&str> = names.filter(|name| lower.contains(name)).collect();
+    let named: Vec<&str> = named.into_iter().collect();
+    session_of(catalog, pipeline, &pipeline.closure(&named)).await
+}
+
+/// A session with the tables and these steps, each after what it needs.
+pub async fn session_of(
+    catalog: &Catalog,
+    pipeline: &Pipeline,
+    steps: &[&Step],
+) -> Result<SessionContext> {
+    let ctx = catalog.session(SessionAt::Latest).await?;
+    ctx.state_ref().write().config_mut().set_extension(Arc::new(Memo::default()));
+    let mut there: HashSet<&str> = HashSet::new();
+    let unions = pipeline.unions();
+    for step in steps {
+        if let Some(found) = relation(&ctx, pipeline, step).await? {
+            replace(&ctx, &step.name, found)?;
+            there.insert(&step.name);
+        }
+        let Some(part_of) = &step.part_of else { continue };
+        let union = unions.iter().find(|u| u.name == part_of.name);
+        if let Some(union) =
+            union.filter(|u| u.steps.iter().all(|s| there.contains(s.name.as_str())))
+        {
+            replace(&ctx, union.name, united(&ctx, union).await?)?;
         }
     }
     Ok(ctx)
+}
+
+/// What a session has worked out once: its tables do not change.
+#[derive(Debug, Default)]
+struct Memo(Mutex<HashMap<String, String>>);
+
+/// The text of that name, made once a session.
+pub async fn once(
+    ctx: &SessionContext,
+    name: String,
+    make: impl Future<Output = Result<String>>,
+) -> Result<String> {
+    let memo = ctx.state_ref().read().config().get_extension::<Memo>();
+    let known = |memo: &Arc<Memo>| {
+        memo.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
+    };
+    if let Some(found) = memo.as_ref().and_then(known) {
+        return Ok(found);
+    }
+    let made = make.await?;
+    if let Some(memo) = memo {
+        memo.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, made.clone());
+    }
+    Ok(made)
+}
+
+/// Puts a relation into the session, in place of one of that name.
+pub fn replace(ctx: &SessionContext, name: &str, frame: DataFrame) -> Result<()> {
+    let name = TableReference::bare(name);
+    drop(ctx.deregister_table(name.clone()));
+    ctx.register_table(name, frame.into_view()).map_err(planning)?;
+    Ok(())
+}
+
+/// The relation of all steps of a matrix, with a column a parameter. What one of them lacks is null.
+async fn united(ctx: &SessionContext, union: &Union<'_>) -> Result<DataFrame> {
+    let mut inputs = Vec::new();
+    let parameters = union.parameters();
+    let values = |name: &str| {
+        let of =
+            |step: &&Step| step.part_of.iter().flat_map(|p| p.values.clone()).collect::<Vec<_>>();
+        let all = union.steps.iter().flat_map(of);
+        all.filter(|(n, _)| n == name).map(|(_, value)| value).collect::<Vec<Value>>()
+    };
+    let kinds: HashMap<&str, bool> = parameters
+        .iter()
+        .map(|name| (*name, values(name).iter().all(|v| whole(v).is_some())))
+        .collect();
+    for step in &union.steps {
+        let frame = ctx.table(TableReference::bare(step.name.as_str())).await.map_err(planning)?;
+        let mut frame = without(frame, &parameters)?;
+        for (name, value) in step.part_of.iter().flat_map(|p| &p.values) {
+            let value = match (value, kinds.get(name.as_str())) {
+                (value, Some(true)) => lit(whole(value).unwrap_or_default()),
+                (Value::Number(number), _) if values(name).iter().all(Value::is_number) => {
+                    lit(number.as_f64().unwrap_or_default())
+                }
+                (Value::String(text), _) => lit(text.as_str()),
+                (other, _) => lit(other.to_string()),
+            };
+            frame = frame.with_column(name, value).map_err(planning)?;
+        }
+        inputs.push(Arc::new(frame.into_unoptimized_plan()));
+    }
+    let plan = LogicalPlan::Union(logical_expr::Union::try_new_by_name(inputs).map_err(planning)?);
+    Ok(DataFrame::new(ctx.state(), plan))
+}
+
+/// A whole number.
+fn whole(value: &Value) -> Option<i64> {
+    let number = value.as_f64()?;
+    (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
 }
 
 /// The rows that a step reads, as its `from` says.
 pub async fn input(ctx: &SessionContext, step: &Step) -> Result<DataFrame> {
     let query = match &step.from {
         Source::None => return Err(Error::bug(format!("the step {} reads nothing", step.name))),
+        // As it stands: its line breaks end its comments.
         Source::Sql { query, .. } => query.clone(),
-        Source::Step { name, part: None } => format!("SELECT * FROM {}", quoted(name)),
-        Source::Step { name, part: Some(part) } => {
-            format!("SELECT * FROM {} WHERE part = '{}'", quoted(name), part.replace('\'', "''"))
-        }
+        Source::Step { .. } => source(step),
     };
-    let frame = ctx.sql(&query).await.map_err(|e| in_step(step, &e))?;
+    let frame = catalog::plan(ctx, &query)
+        .await
+        .map_err(|error| error.context(format!("steps.{}.from", step.name)))?;
     for column in ["case_id", "fingerprint"] {
         if frame.schema().field_with_unqualified_name(column).is_err() {
             return Err(Error::configuration(format!(
@@ -103,8 +218,7 @@ async fn shards_todo(
     all: DataFrame,
     size: usize,
 ) -> Result<DataFrame> {
-    drop(ctx.deregister_table("__salted"));
-    ctx.register_table("__salted", all.into_view()).map_err(planning)?;
+    replace(ctx, "__salted", all)?;
     let query = format!(
         "WITH ranked AS (SELECT case_id AS {CASE}, fingerprint AS {PRINT}, \
              (CAST(row_number() OVER (ORDER BY case_id) AS BIGINT) - 1) / {size} AS shard_index FROM __salted), \
@@ -203,8 +317,12 @@ async fn relation(
             "SELECT * FROM models WHERE name = '{}' ORDER BY created_at DESC LIMIT 1",
             step.name
         ),
+        Action::Cohort(cohort) => {
+            return super::cohort::relation(ctx, step, cohort).await.map(Some);
+        }
         Action::Split(split) => {
-            let print = super::split::fingerprint(ctx, pipeline, step, split).await?;
+            let made = super::split::fingerprint(ctx, step, split);
+            let print = once(ctx, format!("split {}", step.name), made).await?;
             let rows = ctx
                 .sql(&format!(
                     "SELECT DISTINCT case_id AS {CASE}, part FROM splits \
@@ -293,14 +411,32 @@ pub async fn one_text(ctx: &SessionContext, query: &str) -> Result<Option<String
     Ok((!text.is_null(0)).then(|| text.as_string::<i32>().value(0).to_owned()))
 }
 
+/// The one number of a query that counts.
+pub async fn count(ctx: &SessionContext, query: &str) -> Result<u64> {
+    Ok(one_text(ctx, query).await?.and_then(|n| n.parse().ok()).unwrap_or(0))
+}
+
+/// Whether a relation of the session has a column.
+pub async fn has(ctx: &SessionContext, relation: &str, column: &str) -> Result<bool> {
+    let frame = ctx.table(TableReference::bare(relation)).await.map_err(planning)?;
+    Ok(frame.schema().field_with_unqualified_name(column).is_ok())
+}
+
+/// Where the cases of a step come from, as SQL on one line; empty for an ingest.
+pub fn source(step: &Step) -> String {
+    match &step.from {
+        Source::None => String::new(),
+        Source::Sql { query, .. } => query.split_whitespace().collect::<Vec<_>>().join(" "),
+        Source::Step { name, part: None } => format!("SELECT * FROM {}", quoted(name)),
+        Source::Step { name, part: Some(part) } => {
+            format!("SELECT * FROM {} WHERE part = '{}'", quoted(name), part.replace('\'', "''"))
+        }
+    }
+}
+
 /// A name as SQL takes it, whatever its letters.
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn in_step(step: &Step, error: &datafusion::error::DataFusionError) -> Error {
-    Error::configuration(format!("steps.{}.from: {}", step.name, error.strip_backtrace()))
-        .hint("try the query with `torcula sql`")
 }
 
 /// An error of DataFusion about a plan that Torcula made.

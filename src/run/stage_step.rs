@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use datafusion::common::JoinType;
 use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::col;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::prelude::SessionContext;
 use serde::Deserialize;
 
 use crate::catalog::{self, Table};
-use crate::engine::{CaseExec, CaseInput, Metrics, Work, journal, memory};
+use crate::engine::{CaseExec, CaseInput, Metrics, Slot, Work, journal, memory};
 use crate::error::{Error, Result};
 use crate::pipeline::{Output, Step};
 
@@ -69,6 +70,9 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> 
     let total = all.count().await.map_err(relations::planning)? as u64;
     let todo = relations::todo(&ctx, step, &plan).await?;
     let left = todo.clone().count().await.map_err(relations::planning)? as u64;
+    if left > 0 && plan.fused.stages().iter().any(|s| s.reads().contains(&Slot::Image)) {
+        refuse_metadata(step, &todo, left).await?;
+    }
     let mut report = StepReport::new(&step.name, total);
     report.known_failed = match plan.output {
         Output::Files => relations::count_known_failures(&ctx, step, &plan).await?,
@@ -92,6 +96,22 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> 
     }
     runner.observer.end(&step.name);
     Ok(report)
+}
+
+/// Refuses a step that is to read images where no case has one.
+async fn refuse_metadata(step: &Step, todo: &DataFrame, left: u64) -> Result<()> {
+    if todo.schema().field_with_unqualified_name("image_uri").is_err() {
+        return Ok(());
+    }
+    let without = todo.clone().filter(col("image_uri").is_null()).map_err(relations::planning)?;
+    if (without.count().await.map_err(relations::planning)? as u64) < left {
+        return Ok(());
+    }
+    let found = format!("steps.{}: none of its {left} cases has an image", step.name);
+    Err(Error::configuration(found).hint(
+        "they were ingested with `metadata_only`: give the manifest a column `image` and set it to false, or run with \
+         `--to STEP` the steps that need no images",
+    ))
 }
 
 /// Rows that a crash left in a table without the marker that would have made their cases "done".

@@ -35,8 +35,7 @@ async fn samples(ctx: &SessionContext, step: &Step) -> Result<String> {
         }
     }
     let name = format!("__train_{}", step.name);
-    drop(ctx.deregister_table(&*name));
-    ctx.register_table(&*name, input.into_view()).map_err(relations::planning)?;
+    relations::replace(ctx, &name, input)?;
     Ok(format!(
         "SELECT case_id, fingerprint, part, sample_uri FROM {} ORDER BY case_id",
         relations::quoted(&name)
@@ -71,7 +70,7 @@ async fn parent_fingerprint(
 ) -> Result<Option<String>> {
     let Some(name) = action.parent_step() else { return Ok(action.fine_tune.clone()) };
     let (step, parent) = plan::train_step(pipeline, name)?;
-    let print = fingerprint(ctx, pipeline, step, parent, pipeline.seed);
+    let print = fingerprint(ctx, pipeline, step, parent, step.seed);
     Ok(Some(Box::pin(print).await?))
 }
 
@@ -130,7 +129,7 @@ pub(super) async fn run(
     let ctx = runner.session(Some(&step.name)).await?;
     let mut report = StepReport::new(&step.name, action.seeds);
     let mut dices = Vec::new();
-    for seed in (0..action.seeds).map(|n| runner.pipeline.seed.wrapping_add(n)) {
+    for seed in (0..action.seeds).map(|n| step.seed.wrapping_add(n)) {
         let print = fingerprint(&ctx, runner.pipeline, step, action, seed).await?;
         if let Some(model) = plan::trained(&ctx, &step.name, &print).await? {
             report.unchanged += 1;

@@ -53,7 +53,7 @@ const VARIABLES: &str = "participants";
 impl FileStat {
     /// Every file of a case, without reading any, and its variables. A file that is not there has size 0.
     pub fn of_case(case: &CaseFiles) -> Vec<Self> {
-        let paths = [Some(&case.image), case.b0.as_ref(), case.truth.as_ref(), case.adc.as_ref()];
+        let paths = [case.image.as_ref(), case.b0.as_ref(), case.truth.as_ref(), case.adc.as_ref()];
         let more =
             [case.flair.as_ref(), case.sidecar.as_ref(), case.bval.as_ref(), case.bvec.as_ref()];
         let mut stats: Vec<Self> =
@@ -128,8 +128,9 @@ impl Stage for Ingest {
 
 impl Ingest {
     fn row(&self, Found { case: found, remarks }: &Found) -> Result<Value> {
-        let header = nifti::read_header(&found.image)?;
-        let choice = Choice::of(found, &header)?;
+        let Some(image) = &found.image else { return Ok(self.metadata_row(found, remarks)) };
+        let header = nifti::read_header(image)?;
+        let choice = Choice::of(found, image, &header)?;
         let mut findings = remarks.clone();
         if let Some(distance) = header.sform_qform_distance_mm.filter(|d| *d > 0.1) {
             findings.push(format!(
@@ -148,7 +149,7 @@ impl Ingest {
         };
         let uri =
             |path: Option<&std::path::PathBuf>| path.map(|p| p.to_string_lossy().into_owned());
-        let image_blake3 = hash_of(Some(&found.image)).unwrap_or_default();
+        let image_blake3 = hash_of(Some(image)).unwrap_or_default();
         let (b0, truth) = (hash_of(found.b0.as_ref()), hash_of(found.truth.as_ref()));
         let print = fingerprint([
             image_blake3.as_str(),
@@ -161,9 +162,9 @@ impl Ingest {
             "source": self.source,
             "subject_id": found.subject_id,
             "session_id": found.session_id,
-            "image_uri": uri(Some(&found.image)),
+            "image_uri": uri(Some(image)),
             "image_volume": choice.image_volume,
-            "b0_uri": uri(found.b0.as_ref()).or_else(|| choice.b0_volume.and(uri(Some(&found.image)))),
+            "b0_uri": uri(found.b0.as_ref()).or_else(|| choice.b0_volume.and(uri(Some(image)))),
             "b0_volume": choice.b0_volume.or_else(|| found.b0.as_ref().map(|_| 0)),
             "adc_uri": uri(found.adc.as_ref()),
             "flair_uri": uri(found.flair.as_ref()),
@@ -199,6 +200,40 @@ impl Ingest {
             variables(found.variables.to_map(), row);
         }
         Ok(row)
+    }
+
+    /// The row of a case of which no image was read: what its table says.
+    fn metadata_row(&self, found: &CaseFiles, remarks: &[String]) -> Value {
+        let mut findings = remarks.to_vec();
+        findings.push("metadata only: no image was read".to_owned());
+        let stats: Vec<FileStat> = FileStat::of_case(found)
+            .into_iter()
+            .map(|stat| FileStat { blake3: stat.hash().unwrap_or_default(), ..stat })
+            .collect();
+        let mut row = json!({
+            "case_id": found.case_id,
+            "source": self.source,
+            "subject_id": found.subject_id,
+            "session_id": found.session_id,
+            "image_volume": 0,
+            "affine": [],
+            "findings": findings,
+            "files": serde_json::to_string(&stats).unwrap_or_default(),
+            "fingerprint": fingerprint(["metadata only", &self.source, &found.case_id]),
+            "run_id": "",
+            "ingested_at": crate::catalog::Timestamp::default(),
+        });
+        if let Value::Object(row) = &mut row {
+            let mut known = found.variables.to_map();
+            for column in IMAGE_COLUMNS {
+                let value = known.remove(*column).unwrap_or_default();
+                row.insert((*column).to_owned(), typed(&value, Kind::Number));
+            }
+            let model = known.remove("model").unwrap_or_default();
+            row.insert("model".to_owned(), typed(&model, Kind::Text));
+            variables(known, row);
+        }
+        row
     }
 
     /// The manual mask's volume; an error where it cannot belong to the image.
@@ -258,6 +293,19 @@ const VARIABLE_COLUMNS: &[(&str, &[&str], Kind)] = &[
     ("field_strength_t", &["field_strength_t"], Kind::Number),
 ];
 
+/// Columns that say what an image is like. Where there is one it is asked; without one the table's word is taken.
+const IMAGE_COLUMNS: &[&str] = &[
+    "spacing_x_mm",
+    "spacing_y_mm",
+    "spacing_z_mm",
+    "b_value_s_per_mm2",
+    "repetition_time_ms",
+    "echo_time_ms",
+    "slice_thickness_mm",
+    "slice_gap_mm",
+    "truth_volume_ml",
+];
+
 /// A variable as its column takes it; `n/a` and what cannot be read are missing.
 fn typed(value: &Value, kind: Kind) -> Value {
     let text = match value {
@@ -289,13 +337,13 @@ struct Choice {
 }
 
 impl Choice {
-    fn of(found: &CaseFiles, header: &Header) -> Result<Self> {
+    fn of(found: &CaseFiles, image: &Path, header: &Header) -> Result<Self> {
         let volumes = header.volumes();
         let Some(path) = &found.bval else {
             if volumes > 1 {
                 return Err(Error::data(format!(
                     "{}: {volumes} volumes and no .bval file beside it",
-                    found.image.display()
+                    image.display()
                 ))
                 .hint("add the .bval file, so that the b = 0 and b = 1000 volumes are known"));
             }
@@ -314,6 +362,23 @@ impl Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_case_of_metadata_alone_says_so() {
+        let mut case = CaseFiles::new("s1", "s1", None);
+        let table = json!({"site": "A", "age": 71, "truth_volume_ml": 1.95, "ward": "3", "model": "Avanto"});
+        case.variables = table.as_object().cloned().unwrap_or_default().into();
+        let ingest = Ingest { source: "registry".to_owned(), require_truth: true };
+        let row = ingest.metadata_row(&case, &[]);
+        assert_eq!(
+            (&row["centre"], &row["age_y"], &row["model"]),
+            (&json!("A"), &json!(71.0), &json!("Avanto"))
+        );
+        assert_eq!((&row["truth_volume_ml"], &row["echo_time_ms"]), (&json!(1.95), &Value::Null));
+        assert_eq!(row["variables"], r#"{"ward":"3"}"#);
+        assert_eq!(row["findings"], json!(["metadata only: no image was read"]));
+        assert!(row.get("image_uri").is_none());
+    }
 
     #[test]
     fn variables_find_their_columns_and_the_rest_is_kept() {

@@ -14,4 +14,5 @@ mod layers;
 mod memory;
 mod pipelines;
 mod resume;
+mod study;
 mod support;

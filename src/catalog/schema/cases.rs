@@ -17,8 +17,8 @@ row! {
         session_id: Option<String>, None;
         /// The hospital or scanner site.
         centre: Option<String>, None;
-        /// The file of the diffusion-weighted image.
-        image_uri: String, None;
+        /// The file of the diffusion-weighted image; none where the case was ingested by its metadata only.
+        image_uri: Option<String>, None;
         /// The volume of that file that is the diffusion-weighted image, from 0.
         image_volume: i64, None;
         /// The file of the image without diffusion weighting.
@@ -32,22 +32,22 @@ row! {
         /// The file of the reference lesion mask.
         truth_uri: Option<String>, None;
         /// Voxels along the first axis of the image file.
-        shape_x: i64, Voxel;
+        shape_x: Option<i64>, Voxel;
         /// Voxels along the second axis of the image file.
-        shape_y: i64, Voxel;
+        shape_y: Option<i64>, Voxel;
         /// Voxels along the third axis of the image file.
-        shape_z: i64, Voxel;
+        shape_z: Option<i64>, Voxel;
         /// Volumes in the image file.
-        volumes: i64, One;
+        volumes: Option<i64>, One;
         /// Distance of neighbouring voxel centres along the first axis.
-        spacing_x_mm: f64, Millimetre;
+        spacing_x_mm: Option<f64>, Millimetre;
         /// Distance of neighbouring voxel centres along the second axis.
-        spacing_y_mm: f64, Millimetre;
+        spacing_y_mm: Option<f64>, Millimetre;
         /// Distance of neighbouring voxel centres along the third axis.
-        spacing_z_mm: f64, Millimetre;
+        spacing_z_mm: Option<f64>, Millimetre;
         /// The data type of the voxels in the image file.
-        datatype: String, None;
-        /// Voxel → world (RAS+, mm), three rows of four numbers, row by row.
+        datatype: Option<String>, None;
+        /// Voxel → world (RAS+, mm), three rows of four numbers, row by row; empty where there is no image.
         affine: Vec<f64>, None;
         /// Diffusion weighting of the image.
         b_value_s_per_mm2: Option<f64>, SecondPerSquareMillimetre;
@@ -88,14 +88,14 @@ row! {
         /// What was odd about the case but did not exclude it.
         findings: Vec<String>, None;
         /// Size of the image file.
-        image_bytes: i64, Byte;
+        image_bytes: Option<i64>, Byte;
         /// blake3 of the image file.
-        image_blake3: String, None;
+        image_blake3: Option<String>, None;
         /// blake3 of the file of the reference lesion mask.
         truth_blake3: Option<String>, None;
         /// The files that were read, as a JSON list of objects with `uri`, `bytes`, `modified_us`, `blake3`.
         files: String, None;
-        /// blake3 over the bytes of image, b = 0 image and mask, and the choice of volumes.
+        /// blake3 over the bytes of image, b = 0 image and mask, and the choice of volumes; without an image, over the identifier.
         fingerprint: String, None;
         /// The run that last changed the row.
         run_id: String, None;

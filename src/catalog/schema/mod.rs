@@ -78,7 +78,9 @@ impl Table {
         match self {
             Self::Cases => "one row a case: one DWI study of one patient, as it was ingested",
             Self::Quality => "one row a case and quality-control step: the metrics and the verdict",
-            Self::Splits => "one row a case and split: the part that the case was drawn into",
+            Self::Splits => {
+                "one row a case and part of a split; nested subsamples hold a case several times"
+            }
             Self::Artifacts => "one row a file, or a row of a shard, that a stage wrote",
             Self::Runs => "one row a run: one execution of a pipeline",
             Self::Failures => "one row a case that a run quarantined, with the reason",
@@ -421,7 +423,7 @@ mod tests {
         let field = schema.field_with_name("spacing_x_mm").unwrap();
         assert_eq!(field.metadata()["unit"], "mm");
         assert_eq!(field.data_type(), &DataType::Float64);
-        assert!(!field.is_nullable());
+        assert!(!schema.field_with_name("case_id").unwrap().is_nullable());
         assert!(schema.field_with_name("age_y").unwrap().is_nullable());
     }
 }

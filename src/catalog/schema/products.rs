@@ -16,6 +16,8 @@ row! {
         part: String, None;
         /// The SQL of the cohort that was split.
         query: String, None;
+        /// The parameters of the split, as a JSON object. A later draw with the same ones keeps who was drawn.
+        parameters: String, None;
     }
 }
 

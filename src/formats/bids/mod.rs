@@ -308,8 +308,9 @@ impl Visit<'_> {
 /// Gives a case the sidecars, b-values and directions of its image: in its folder and each one above, the file that
 /// says most about it; what is nearer counts more.
 fn inherit(case: &mut CaseFiles, files: &[&[Named]]) {
-    let image = Name::parse(&case.image.file_name().unwrap_or_default().to_string_lossy());
-    let mut folders: Vec<&Path> = case.image.ancestors().skip(1).collect();
+    let Some(path) = &case.image else { return };
+    let image = Name::parse(&path.file_name().unwrap_or_default().to_string_lossy());
+    let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
     folders.reverse();
     let applying = |ending: &str| -> Vec<PathBuf> {
         let most = |folder: &&Path| {
@@ -326,7 +327,7 @@ fn inherit(case: &mut CaseFiles, files: &[&[Named]]) {
         folders.iter().filter_map(most).collect()
     };
     let mut sidecars = applying(".json");
-    let own = sidecars.pop_if(|p| p.parent() == case.image.parent());
+    let own = sidecars.pop_if(|p| p.parent() == path.parent());
     let (bval, bvec) = (applying(".bval").pop(), applying(".bvec").pop());
     (case.sidecar, case.inherited_sidecars) = (own, sidecars);
     (case.bval, case.bvec) = (bval, bvec);

@@ -46,7 +46,7 @@ pub(super) fn assign(
         ));
         return None;
     };
-    let mut case = CaseFiles::new(case_id, subject_id, image);
+    let mut case = CaseFiles::new(case_id, subject_id, Some(image));
     (case.adc, case.b0, case.flair) = (adc, b0, flair);
     Some(case)
 }

@@ -1,12 +1,15 @@
 //! What passes from step to step: the volumes a relation has, its parts, and whether it is made of shards.
 
+use super::graph::Known;
 use super::steps::Draft;
 use super::training;
+use crate::catalog::AT;
 use crate::engine::Slot;
 use crate::engine::parameters::suggest;
 use crate::pipeline::diagnostics::{Problems, Span};
 use crate::pipeline::plan::{Action, Output, Source, StagesAction};
 use crate::pipeline::spec::{ALL, InferParams};
+use crate::pipeline::study_spec::PartSize;
 use crate::stages::StageSpec;
 
 /// What is known of a relation before anything runs.
@@ -18,6 +21,8 @@ pub struct Relation {
     shards: bool,
     model: bool,
     pub(super) parts: Parts,
+    /// Whether the parts are subsamples of each other, so that a case comes several times.
+    nested: bool,
 }
 
 /// The parts that the cases of a relation belong to.
@@ -51,11 +56,17 @@ pub fn flow(
     n: usize,
     drafts: &mut [Draft<'_>],
     relations: &[Option<Relation>],
+    known: &Known,
     problems: &mut Problems,
 ) -> Option<Relation> {
-    let names: Vec<String> = drafts.iter().map(|d| d.name.to_owned()).collect();
-    let of = |name: &str| relations[names.iter().position(|known| known == name)?].clone();
     let parent = training::parent(&drafts[n], drafts);
+    let of = |name: &str| {
+        let mut all = Relation::default();
+        for step in known.steps(name)? {
+            merge(&mut all, relations[step].clone()?);
+        }
+        Some(all)
+    };
     let draft = &mut drafts[n];
     let input = source(draft, &of, problems);
     let mut action = draft.action.take();
@@ -63,13 +74,18 @@ pub fn flow(
         (Some(Action::Ingest(_)), _) => {
             Some(Relation { slots: vec![Slot::Image, Slot::Truth], ..Relation::default() })
         }
+        (Some(Action::Cohort(_)), Some(input)) => Some(input),
         (Some(Action::Stages(stages)), Some(input)) => run_stages(draft, stages, input, problems),
         (Some(Action::Split(params)), Some(input)) => {
-            let names = params.parts.keys().cloned().collect();
+            let mut parts = Parts::Any;
             if params.overfit {
-                params.parts = [(ALL.to_owned(), 1.0)].into();
+                let names = params.parts.keys().cloned().collect();
+                params.parts = [(ALL.to_owned(), PartSize::Number(1.0))].into();
+                parts = Parts::Of { names, overfit: true };
+            } else if let Some(names) = params.part_names() {
+                parts = Parts::Of { names, overfit: false };
             }
-            Some(Relation { parts: Parts::Of { names, overfit: params.overfit }, ..input })
+            Some(Relation { parts, nested: !params.nested.is_empty(), ..input })
         }
         (Some(Action::Train(params)), Some(input)) => {
             training::start(draft, params, parent.as_ref(), problems);
@@ -143,7 +159,7 @@ fn source(
         Source::Sql { query, .. } => {
             let mut all = Relation::default();
             for (name, _) in &from.names {
-                match name.as_str() {
+                match name.split_once(AT).map_or(name.as_str(), |(table, _)| table) {
                     "cases" => [Slot::Image, Slot::Truth].into_iter().for_each(|s| all.add(s)),
                     "splits" => all.parts = Parts::Any,
                     table if crate::pipeline::spec::TABLES.contains(&table) => {}
@@ -154,9 +170,16 @@ fn source(
             let query = query.to_lowercase();
             let brought = |slot: &Slot| query.contains(&format!("{}_uri", slot.name()));
             Slot::ALL.into_iter().filter(brought).for_each(|slot| all.add(slot));
-            Some(all)
+            // And it may say which part a case belongs to, and choose among subsamples.
+            if query.contains("part") {
+                (all.parts, all.nested) = (Parts::Any, false);
+            }
+            (!refused(&all, "the query", from.span, problems)).then_some(all)
         }
-        Source::Step { name, part: None } => of(name),
+        Source::Step { name, part: None } => {
+            let input = of(name)?;
+            (!refused(&input, &format!("`{name}`"), from.span, problems)).then_some(input)
+        }
         Source::Step { name, part: Some(part) } => {
             let input = of(name)?;
             match &input.parts {
@@ -166,7 +189,7 @@ fn source(
                     problems.add(from.span, message, hint);
                     None
                 }
-                Parts::Any => Some(input),
+                Parts::Any => Some(Relation { nested: false, ..input }),
                 Parts::Of { names, overfit } => {
                     if !names.contains(part) {
                         let known: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -178,15 +201,25 @@ fn source(
                         ALL.clone_into(part);
                     }
                     let parts = Parts::Of { names: vec![part.clone()], overfit: *overfit };
-                    Some(Relation { parts, ..input })
+                    Some(Relation { parts, nested: false, ..input })
                 }
             }
         }
     }
 }
 
+/// Whether a relation has its cases several times, which is a problem.
+fn refused(relation: &Relation, what: &str, span: Span, problems: &mut Problems) -> bool {
+    if relation.nested {
+        let message = format!("{what} gives a case once for each nested subsample");
+        problems.add(span, message, "take one of them: `from: { SPLIT: SUBSAMPLE }`");
+    }
+    relation.nested
+}
+
 fn merge(all: &mut Relation, one: Relation) {
     all.shards |= one.shards;
+    all.nested |= one.nested;
     all.model |= one.model;
     for lost in one.lost {
         if !all.has(lost.0) && !all.lost.contains(&lost) {

@@ -7,6 +7,7 @@ mod flow;
 mod graph;
 mod sql;
 mod steps;
+mod study;
 mod training;
 
 use std::path::{Path, PathBuf};
@@ -35,7 +36,12 @@ pub fn check(root: &Node, problems: &mut Problems) -> Option<Pipeline> {
     if !problems.is_empty() {
         return None;
     }
-    let (head, mut steps) = (head?, steps?);
+    let (head, steps) = (head?, steps?);
+    let seeded = |mut step: Step, seed: Option<u64>| {
+        step.seed = seed.unwrap_or(head.seed);
+        step
+    };
+    let mut steps: Vec<Step> = steps.into_iter().map(|(step, seed)| seeded(step, seed)).collect();
     for step in &mut steps {
         if let Action::Report(params) = &mut step.action
             && params.title.is_empty()
@@ -79,7 +85,8 @@ fn head(root: &Node, problems: &mut Problems) -> Option<PipelineFile> {
     read.map_err(|found| steps::show(&found, root, start, problems)).ok()
 }
 
-fn read_steps(entry: Option<&Entry>, problems: &mut Problems) -> Option<Vec<Step>> {
+/// The steps in their order, each with a seed of its own where it has one.
+fn read_steps(entry: Option<&Entry>, problems: &mut Problems) -> Option<Vec<(Step, Option<u64>)>> {
     let entry = entry?;
     if entry.value.entries().is_empty() {
         let hint = "steps: { registry: { ingest: { bids: FOLDER } } }";
@@ -94,11 +101,12 @@ fn read_steps(entry: Option<&Entry>, problems: &mut Problems) -> Option<Vec<Step
             None => off.push(&step.key),
         }
     }
-    let needs = graph::connect(&mut drafts, &off, problems);
+    let known = graph::Known::of(&drafts, problems);
+    let needs = graph::connect(&mut drafts, &known, &off, problems);
     let order = graph::order(&drafts, &needs, problems);
     let mut relations = vec![None; drafts.len()];
     for n in &order {
-        relations[*n] = flow::flow(*n, &mut drafts, &relations, problems);
+        relations[*n] = flow::flow(*n, &mut drafts, &relations, &known, problems);
     }
     let names: Vec<String> = drafts.iter().map(|d| d.name.to_owned()).collect();
     let mut done: Vec<Option<Draft<'_>>> = drafts.into_iter().map(Some).collect();
@@ -106,7 +114,9 @@ fn read_steps(entry: Option<&Entry>, problems: &mut Problems) -> Option<Vec<Step
         let draft = done[n].take()?;
         let upstream = needs[n].iter().map(|m| names[*m].clone()).collect();
         let from = draft.from.map_or(Source::None, |from| from.source);
-        Some(Step { name: draft.name.to_owned(), from, action: draft.action?, upstream })
+        let (name, part_of) = (draft.name.to_owned(), draft.part_of);
+        let step = Step { name, from, action: draft.action?, seed: 0, part_of, upstream };
+        Some((step, draft.seed))
     };
     order.into_iter().map(step).collect()
 }

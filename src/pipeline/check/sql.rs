@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement, Visit, Visit
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+use crate::catalog::with_versions;
 use crate::pipeline::diagnostics::Span;
 
 /// Why a text is no query.
@@ -26,8 +27,11 @@ pub fn looks_like_sql(text: &str) -> bool {
 
 /// The relations that a query reads, in order and once each; names of its own `WITH` clauses are left out. Names without
 /// quotes are taken as lower case, as they are when the query runs.
+/// A table that is read at a version (`cases VERSION AS OF 3`) is called `cases@3`.
 pub fn relations(query: &str) -> Result<Vec<String>, BadQuery> {
-    let statements = Parser::parse_sql(&GenericDialect {}, query).map_err(|error| {
+    let query = with_versions(query)
+        .map_err(|error| BadQuery { message: error.reason().to_owned(), place: None })?;
+    let statements = Parser::parse_sql(&GenericDialect {}, &query).map_err(|error| {
         let text = error.to_string();
         let text = text.strip_prefix("sql parser error: ").unwrap_or(&text);
         let (message, place) = text.rsplit_once(" at Line: ").unwrap_or((text, ""));

@@ -5,16 +5,20 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::sql;
+use super::{sql, study};
 use crate::engine::Slot;
 use crate::engine::parameters::{ParameterProblem, nearest, parse_strictly, suggest};
 use crate::pipeline::diagnostics::{Problems, Span};
 use crate::pipeline::plan::{Action, Output, Source, StagesAction};
 use crate::pipeline::spec::{
-    ACTIONS, ALL, IngestParams, OutputName, OutputSpec, ShardParams, SplitParams, TABLES, TrainStep,
+    ACTIONS, IngestParams, OutputName, OutputSpec, ShardParams, TABLES, TrainStep,
 };
+use crate::pipeline::study_spec::Membership;
 use crate::pipeline::tree::{Data, Entry, Node};
 use crate::stages::StageSpec;
+
+/// The keys of a step beside its action. A matrix is gone by the time that a step is read.
+const KEYS: [&str; 7] = ["from", "when", "to", "keep", "matrix", "part_of", "seed"];
 
 /// A step as read from the file; what could not be read is none.
 pub struct Draft<'n> {
@@ -34,6 +38,12 @@ pub struct Draft<'n> {
     pub stage_spans: Vec<Span>,
     /// Volumes to keep, where given.
     pub keep: Option<Vec<Slot>>,
+    /// Its seed, where given.
+    pub seed: Option<u64>,
+    /// The relation that it is one part of.
+    pub part_of: Option<Membership>,
+    /// Conditions of a cohort: what they read besides their input, and where.
+    pub reads: Vec<(String, Span)>,
 }
 
 /// A source with what it refers to.
@@ -90,6 +100,9 @@ pub fn draft<'n>(entry: &'n Entry, problems: &mut Problems) -> Option<Draft<'n>>
         verb: None,
         stage_spans: Vec::new(),
         keep: None,
+        seed: None,
+        part_of: None,
+        reads: Vec::new(),
     };
     if !matches!(node.data, Data::Map(_)) {
         let message = format!("the step `{}` is not a mapping", entry.key);
@@ -97,7 +110,7 @@ pub fn draft<'n>(entry: &'n Entry, problems: &mut Problems) -> Option<Draft<'n>>
         return Some(draft);
     }
     for e in node.entries() {
-        let keys = ["from", "when", "to", "keep"].into_iter().chain(ACTIONS).collect::<Vec<_>>();
+        let keys = KEYS.into_iter().chain(ACTIONS).collect::<Vec<_>>();
         if !keys.contains(&e.key.as_str()) {
             let hint = if StageSpec::names().contains(&e.key.as_str()) {
                 format!("`{0}` is a stage: write `stages: [ {0} ]`", e.key)
@@ -115,6 +128,8 @@ pub fn draft<'n>(entry: &'n Entry, problems: &mut Problems) -> Option<Draft<'n>>
     draft.verb = verb(node, &entry.key, key_span, problems);
     draft.from = source(node.entry("from"), draft.verb, &draft, problems);
     draft.keep = node.entry("keep").and_then(|e| read(&e.value, e.key_span, problems));
+    draft.seed = node.entry("seed").and_then(|e| read(&e.value, e.key_span, problems));
+    draft.part_of = node.entry("part_of").and_then(|e| study::membership(e, problems));
     draft.action = draft.verb.and_then(|verb| action(verb, &mut draft, problems));
     if draft.verb.is_some_and(|v| v.key != "stages") {
         for e in ["to", "keep"].iter().filter_map(|key| node.entry(key)) {
@@ -130,7 +145,7 @@ fn quoted(names: &[&str]) -> String {
 }
 
 /// A step's name is an SQL name and a folder's name.
-fn check_name(name: &str, span: Span, problems: &mut Problems) {
+pub fn check_name(name: &str, span: Span, problems: &mut Problems) {
     let word = name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         && name.len() <= 64;
@@ -228,6 +243,11 @@ fn action<'n>(verb: &'n Entry, draft: &mut Draft<'n>, problems: &mut Problems) -
     match verb.key.as_str() {
         "ingest" => {
             let mut params: IngestParams = read(node, at, problems)?;
+            if params.metadata_only && params.bids.is_some() {
+                let message =
+                    "`metadata_only` belongs to a manifest: a BIDS folder is found by its images";
+                problems.add(node.locate("metadata_only", true, at), message, "manifest: FILE.csv");
+            }
             if params.bids.is_some() == params.manifest.is_some() {
                 let hint = "bids: FOLDER, or manifest: FILE.csv";
                 problems.add(at, "an ingest reads either `bids` or a `manifest`", hint);
@@ -239,14 +259,8 @@ fn action<'n>(verb: &'n Entry, draft: &mut Draft<'n>, problems: &mut Problems) -
             Some(Action::Ingest(params))
         }
         "stages" => stages(verb, draft, problems).map(Action::Stages),
-        "split" => {
-            let mut params: SplitParams = read(node, at, problems)?;
-            let fine = check_shares(&params, node, at, problems);
-            if params.overfit {
-                params.parts.insert(ALL.to_owned(), 1.0);
-            }
-            fine.then_some(Action::Split(params))
-        }
+        "cohort" => study::cohort(verb, draft, problems).map(Action::Cohort),
+        "split" => study::split(node, at, problems).map(Action::Split),
         "train" => {
             let train: Box<TrainStep> = read(node, at, problems)?;
             if let Err(error) = train.params.validate() {
@@ -259,26 +273,6 @@ fn action<'n>(verb: &'n Entry, draft: &mut Draft<'n>, problems: &mut Problems) -
         "score" => read(node, at, problems).map(Action::Score),
         _ => read(node, at, problems).map(Action::Report),
     }
-}
-
-fn check_shares(params: &SplitParams, node: &Node, at: Span, problems: &mut Problems) -> bool {
-    let mut fine = true;
-    for (part, share) in &params.parts {
-        if !(*share > 0.0 && *share <= 1.0) {
-            let span = node.locate(&format!("parts.{part}"), false, at);
-            let message = format!("the share of `{part}` is {share}");
-            problems.add(span, message, "a share is above 0 and at most 1");
-            fine = false;
-        }
-    }
-    let sum: f64 = params.parts.values().sum();
-    if fine && (sum - 1.0).abs() > 1e-6 {
-        let span = node.locate("parts", true, at);
-        let message = format!("the shares sum to {}, not to 1", (sum * 1e6).round() / 1e6);
-        problems.add(span, message, "change a share, or add a part for the rest");
-        fine = false;
-    }
-    fine
 }
 
 fn stages<'n>(

@@ -61,7 +61,7 @@ async fn fill(catalog: &Catalog, folder: &Path) {
             case_id: id(i),
             source: if i < 19 { "internal" } else { "external" }.to_owned(),
             centre: Some(if i % 2 == 0 { "A" } else { "B" }.to_owned()),
-            image_uri: uri("image.nii.gz"),
+            image_uri: Some(uri("image.nii.gz")),
             truth_uri: Some(uri("truth.nii.gz")),
             vendor: (i != 15).then(|| "Vendor's".to_owned()),
             onset_h: Some(i as f64),

@@ -5,11 +5,14 @@
 //! purpose ([`broken`]). Every case depends on the seed, the source and its own number only: cases are made in
 //! parallel, in any order, with the same bytes for any number of threads, and at most one case a thread is in
 //! memory.
+//!
+//! [`write_metadata`] makes the tables of a published study instead, at its full size and without images.
 
 pub mod broken;
 mod centres;
 mod encode;
 mod library;
+pub mod metadata;
 mod participants;
 mod registry;
 
@@ -19,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rayon::prelude::*;
 
 pub use self::broken::Broken;
+pub use self::metadata::{Manifest, Study, write_metadata};
 use self::registry::Registry;
 use crate::error::{Error, Result};
 
