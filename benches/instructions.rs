@@ -112,7 +112,9 @@ const KERNELS: &[(&str, Kernel)] = &[
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let Some(kernel) = KERNELS.iter().find(|k| arguments.get(1).is_some_and(|a| a == k.0)) else {
-        KERNELS.iter().for_each(|k| println!("{}", k.0));
+        for kernel in KERNELS {
+            println!("{}", kernel.0);
+        }
         return;
     };
     let times: usize = arguments[2].parse().unwrap();

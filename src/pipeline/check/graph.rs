@@ -51,8 +51,8 @@ pub fn connect(
                     trained => missing(&model, trained, off),
                 };
                 let message = match known.unions.get(&model) {
-                    Some(all) => format!("`{}` is {} steps, not one", model, all.len()),
-                    None => format!("there is no step `{}`", model),
+                    Some(all) => format!("`{model}` is {} steps, not one", all.len()),
+                    None => format!("there is no step `{model}`"),
                 };
                 problems.add(draft.place(key), message, hint);
                 draft.action = None;

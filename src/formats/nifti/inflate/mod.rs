@@ -83,6 +83,10 @@ impl<R: Read> Inflate<R> {
             ended: false,
             bits: 0,
             count: 0,
+            #[expect(
+                clippy::large_stack_arrays,
+                reason = "for a moment, once a file; its length spares bounds checks"
+            )]
             window: Box::new([0; WINDOW]),
             from: 0,
             to: 0,

@@ -230,6 +230,10 @@ pub(super) struct Codes {
 impl Default for Codes {
     fn default() -> Self {
         Self {
+            #[expect(
+                clippy::large_stack_arrays,
+                reason = "for a moment, once a file; its length spares bounds checks"
+            )]
             symbols: Box::new([Entry::default(); ENTRIES]),
             distances: Box::new([Entry::default(); DISTANCE_ENTRIES]),
             joined: Box::new([Entry::default(); 1 << SYMBOL_BITS]),

@@ -130,7 +130,7 @@ impl State {
         self.bits |= word << (self.count & 63);
         let used = (!self.count & 63) as usize >> 3;
         self.at += used;
-        self.count |= 56;
+        self.count |= 0b11_1000;
         used
     }
 
