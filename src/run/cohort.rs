@@ -1,5 +1,6 @@
 //! A cohort step: its relation, the flow of cases through its rules, and that no case comes twice.
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SessionContext;
 use serde::{Deserialize, Serialize};
@@ -43,17 +44,26 @@ async fn check(ctx: &SessionContext, step: &Step, params: &CohortParams) -> Resu
     let input = relations::input(ctx, step).await?;
     relations::replace(ctx, &format!("__cohort_{}", step.name), input)?;
     for (n, rule) in params.exclude.iter().enumerate() {
-        let query = format!("SELECT 1 FROM {} WHERE ({}\n) IS TRUE", input_name(step), rule.when);
-        catalog::plan(ctx, &query).await.map_err(|error| {
-            error.context(format!("steps.{}.cohort.exclude.{n} ({})", step.name, rule.reason))
-        })?;
+        let place = || format!("steps.{}.cohort.exclude.{n} ({})", step.name, rule.reason);
+        let query = format!("SELECT ({}\n) FROM {}", rule.when, input_name(step));
+        let frame = catalog::plan(ctx, &query).await.map_err(|error| error.context(place()))?;
+        let found = frame.schema().field(0).data_type();
+        if !matches!(found, DataType::Boolean | DataType::Null) {
+            let found = format!("`{}` is {found}, and a condition is true or false", rule.when);
+            return Err(Error::configuration(found)
+                .context(place())
+                .hint("compare it with something, as in `age_y < 18`"));
+        }
     }
     Ok(())
 }
 
 /// The flow of a cohort that stands in the session.
 async fn flow(ctx: &SessionContext, step: &Step) -> Result<Vec<FlowRow>> {
-    let query = format!("SELECT * FROM {}", relations::quoted(&format!("{}_flow", step.name)));
+    let query = format!(
+        "SELECT * FROM {} ORDER BY rule_index",
+        relations::quoted(&format!("{}_flow", step.name))
+    );
     catalog::rows(&catalog::sql(ctx, &query).await?)
 }
 

@@ -52,7 +52,7 @@ pub fn excluded(input: &str, params: &CohortParams) -> String {
     }
 }
 
-/// What each rule did, in order: [`FlowRow`]s. One pass over the input a rule.
+/// What each rule did: [`FlowRow`]s, to be ordered by `rule_index`. One pass over the input a rule.
 pub fn flow(input: &str, params: &CohortParams) -> String {
     let one = |(n, exclusion): (usize, &Exclusion)| {
         let left = format!("(__rule = 0 OR __rule > {})", n + 1);
@@ -76,7 +76,7 @@ pub fn flow(input: &str, params: &CohortParams) -> String {
         }
         false => {
             let rows: Vec<String> = params.exclude.iter().enumerate().map(one).collect();
-            format!("SELECT * FROM ({}) ORDER BY rule_index", rows.join(" UNION ALL "))
+            rows.join(" UNION ALL ")
         }
     }
 }
@@ -126,7 +126,8 @@ mod tests {
     async fn a_case_is_excluded_once_by_the_first_rule_that_holds() {
         let ctx = session().await;
         let rules = params(&[("a child's scan", "age_y < 18 -- years"), ("no DWI", "NOT dwi")]);
-        let found: Vec<FlowRow> = rows(&sql(&ctx, &flow("cases", &rules)).await.unwrap()).unwrap();
+        let query = format!("SELECT * FROM ({}) ORDER BY rule_index", flow("cases", &rules));
+        let found: Vec<FlowRow> = rows(&sql(&ctx, &query).await.unwrap()).unwrap();
         let row = |rule_index, reason: &str, excluded, remaining, unknown| FlowRow {
             rule_index,
             reason: reason.to_owned(),

@@ -111,8 +111,6 @@ fn sql_reads_an_earlier_version() {
     assert_eq!(registry.sql("SELECT count(*) FROM cases"), "10");
     assert_eq!(registry.sql("SELECT count(DISTINCT part) FROM split"), "3");
     let error = torcula(&[
-        "cohort",
-        "split",
         "sql",
         "SELECT * FROM casez",
         "--catalog",
