@@ -1,8 +1,9 @@
 # Every command sets up what it needs; nothing has to be exported. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check format peers bench-peers bench bench-instructions bench-defaults clean
+.PHONY: help setup build demo study test check format peers bench-peers bench bench-instructions bench-defaults clean
 
 DEMO ?= demo-data
+STUDY ?= noh2023-small
 PYTHON := .venv/bin/python
 PEERS := .venv-peers/bin/python
 
@@ -19,6 +20,15 @@ demo: build ## the whole pipeline on a synthetic registry, ends with a report
 	@test -e $(DEMO)/registry/participants.tsv || \
 		target/release/torcula synth $(DEMO)/registry --cases 100 --sites 4 --seed 7 --matrix 64 --slices 16 --broken 0.05
 	@target/release/torcula run pipelines/demo.yaml --set data=$(DEMO)
+
+study: build ## the study of pipelines/noh2023-small.yaml on four synthetic registries, ends with a report
+	@synth() { to=$(STUDY)/$$1; shift; \
+			test -e $$to/participants.tsv || target/release/torcula synth $$to "$$@" --matrix 48 --slices 12; }; \
+		synth internal --cases 320 --sites 10 --seed 11 --broken 0.02 && \
+		synth external --cases 160 --sites 1 --seed 12 --source external && \
+		synth ancillary1 --cases 20 --sites 3 --seed 13 --source externalaf && \
+		synth ancillary2 --cases 30 --sites 3 --seed 14 --source externalisles
+	@target/release/torcula run pipelines/noh2023-small.yaml --set data=$(STUDY)
 
 test: setup $(PYTHON) ## every test
 	@cargo build --workspace
@@ -54,7 +64,7 @@ bench: setup ## criterion benches: kernels, engine overhead, shards
 
 clean: ## remove what was built and the demo's data
 	@cargo clean
-	@rm -rf .venv .venv-peers $(DEMO)
+	@rm -rf .venv .venv-peers $(DEMO) $(STUDY)
 
 $(PYTHON): tests/requirements.txt
 	@python3 -m venv .venv
