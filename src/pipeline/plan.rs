@@ -188,13 +188,20 @@ impl Pipeline {
     /// The steps that must be done before `names` (steps, or relations of several steps), and those themselves, in their
     /// order. What is neither is left out.
     pub fn closure(&self, names: &[&str]) -> Vec<&Step> {
+        self.closure_to(names, |_| false)
+    }
+
+    /// As [`closure`](Self::closure), without what only steps that are `settled` need.
+    pub fn closure_to(&self, names: &[&str], settled: impl Fn(&Step) -> bool) -> Vec<&Step> {
         let named = |step: &Step| names.iter().any(|name| step.is_called(name));
         let mut needed: HashSet<&str> = HashSet::new();
         let mut found: Vec<&Step> = Vec::new();
         // A step stands after all that it needs: backwards, each is seen after everything that needs it.
         for step in self.steps.iter().rev() {
             if named(step) || needed.contains(step.name.as_str()) {
-                needed.extend(step.upstream.iter().map(String::as_str));
+                if !settled(step) {
+                    needed.extend(step.upstream.iter().map(String::as_str));
+                }
                 found.push(step);
             }
         }

@@ -1,5 +1,7 @@
 //! A cohort step: its relation, the flow of cases through its rules, and that no case comes twice.
 
+use std::sync::Arc;
+
 use datafusion::arrow::datatypes::DataType;
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SessionContext;
@@ -102,7 +104,8 @@ pub async fn views(
     steps: &[&Step],
 ) -> Result<Vec<CohortView>> {
     let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-    let ctx = relations::session_of(catalog, pipeline, &pipeline.closure(&names)).await?;
+    let ctx = relations::session_of(catalog, pipeline, &pipeline.closure(&names), &Arc::default())
+        .await?;
     let mut views = Vec::new();
     for step in steps {
         let (cases, kept) = sizes(&ctx, step).await?;

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::physical_plan::displayable;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::prelude::SessionContext;
 
 use crate::catalog::Catalog;
 use crate::engine::{Budget, Lineage, Silent, Stop, Workers};
@@ -31,6 +33,7 @@ pub async fn explain(pipeline: &Pipeline, options: &Options, verbose: bool) -> R
         observer: Arc::new(Silent),
         learner: None,
         lineage: Lineage::default(),
+        memo: Arc::default(),
     };
     let mut text = format!(
         "pipeline {} (hash {}, seed {})\ncatalog {}{}\nartifacts {}\n",
@@ -42,11 +45,14 @@ pub async fn explain(pipeline: &Pipeline, options: &Options, verbose: bool) -> R
         pipeline.artifacts.display()
     );
     let mut open = BTreeSet::new();
-    for step in options.steps(pipeline)? {
-        let Described { mut what, details, is_open } = describe(&runner, step, verbose).await?;
+    let steps = options.steps(pipeline)?;
+    let ctx = relations::session_of(&runner.catalog, pipeline, &steps, &runner.memo).await?;
+    for step in steps {
         let before = step.upstream.iter().find(|name| open.contains(name.as_str()));
+        let Described { mut what, details, is_open } =
+            describe(&runner, &ctx, step, before.is_some(), verbose).await?;
         if let Some(before) = before {
-            let _ = write!(what, " (so far: {before} comes first)");
+            let _ = write!(what, " ({before} comes first)");
         }
         if is_open || before.is_some() {
             open.insert(step.name.as_str());
@@ -78,15 +84,20 @@ struct Described {
     is_open: bool,
 }
 
-async fn describe(runner: &Runner<'_>, step: &Step, verbose: bool) -> Result<Described> {
+async fn describe(
+    runner: &Runner<'_>,
+    ctx: &SessionContext,
+    step: &Step,
+    waits: bool,
+    verbose: bool,
+) -> Result<Described> {
     let mut is_open = false;
     let mut details = String::new();
     let what = match &step.action {
         Action::Ingest(a) => {
             let source = a.source.replace('\'', "''");
             let count = format!("SELECT count(*) FROM cases WHERE source = '{source}'");
-            let ctx = runner.session(Some(&step.name)).await?;
-            is_open = relations::one_text(&ctx, &count).await?.as_deref() == Some("0");
+            is_open = relations::one_text(ctx, &count).await?.as_deref() == Some("0");
             format!("ingest into cases (source {})", a.source)
         }
         Action::Cohort(a) => {
@@ -103,25 +114,33 @@ async fn describe(runner: &Runner<'_>, step: &Step, verbose: bool) -> Result<Des
         }
         Action::Report(a) => format!("report to {}", a.html.display()),
         Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
-            let ctx = runner.session(Some(&step.name)).await?;
-            let Some(plan) = plan::of_step(&ctx, runner.pipeline, step, None).await? else {
+            let Some(plan) = plan::of_step(ctx, runner.pipeline, step, None).await? else {
                 let what = "planned once its model is trained".to_owned();
                 return Ok(Described { what, details, is_open: true });
             };
             let salt = plan.salt.clone();
             let footprint = plan.fused.footprint(1 << 20);
-            let todo = relations::todo(&ctx, step, &plan).await?;
-            let left = todo.clone().count().await.map_err(relations::planning)?;
-            is_open = left > 0;
-            let (exec, _) = stage_step::operator(runner, &step.name, plan, todo).await?;
+            let todo = relations::todo(ctx, step, &plan).await?;
+            // What an earlier step has not done yet cannot be counted.
+            let left = match waits {
+                true => "cases to do".to_owned(),
+                false => {
+                    let left = todo.clone().count().await.map_err(relations::planning)?;
+                    is_open = left > 0;
+                    format!("{left} cases to do")
+                }
+            };
             details = if verbose {
+                let (exec, _) = stage_step::operator(runner, &step.name, plan, todo).await?;
                 displayable(exec.as_ref()).indent(false).to_string()
             } else {
+                let rows = Arc::new(EmptyExec::new(Arc::clone(todo.schema().inner())));
+                let (exec, _) = stage_step::over(runner, &step.name, plan, rows);
                 let operator = displayable(exec.as_ref()).one_line().to_string();
                 format!("{}\n  {}", operator.trim_end(), source(step))
             };
             format!(
-                "{left} cases to do, {:.0} bytes of memory a voxel, parameters {}",
+                "{left}, {:.0} bytes of memory a voxel, parameters {}",
                 footprint as f64 / f64::from(1 << 20),
                 &salt[..12]
             )

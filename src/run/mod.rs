@@ -78,6 +78,7 @@ pub struct Runner<'a> {
     observer: Arc<dyn Observer>,
     learner: Option<Arc<dyn Learner>>,
     lineage: Lineage,
+    memo: Arc<relations::Memo>,
 }
 
 /// What became of a step.
@@ -137,7 +138,7 @@ impl StepReport {
 impl Runner<'_> {
     /// The tables and the steps before `until`.
     async fn session(&self, until: Option<&str>) -> Result<SessionContext> {
-        relations::session(&self.catalog, self.pipeline, until).await
+        relations::session(&self.catalog, self.pipeline, until, &self.memo).await
     }
 
     /// Puts small files together, since every query costs memory and time a file and a step leaves a file a commit, and hands
@@ -205,6 +206,7 @@ pub async fn run(
         observer,
         learner,
         lineage,
+        memo: Arc::default(),
     };
     let mut steps = Vec::new();
     let mut ending = Ending::Done;

@@ -118,8 +118,7 @@ pub async fn model(
     name: &str,
 ) -> Result<Option<ModelRow>> {
     let (step, action) = train_step(pipeline, name)?;
-    let made = train::fingerprint(ctx, pipeline, step, action, step.seed);
-    let print = relations::once(ctx, format!("train {name}"), made).await?;
+    let print = train::fingerprint(ctx, pipeline, step, action, step.seed).await?;
     trained(ctx, name, &print).await
 }
 

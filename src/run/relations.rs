@@ -36,13 +36,18 @@ pub async fn session(
     catalog: &Catalog,
     pipeline: &Pipeline,
     until: Option<&str>,
+    memo: &Arc<Memo>,
 ) -> Result<SessionContext> {
     match until.and_then(|name| pipeline.step(name)) {
         Some(step) => {
             let needed: Vec<&str> = step.upstream.iter().map(String::as_str).collect();
-            session_of(catalog, pipeline, &pipeline.closure(&needed)).await
+            // A model whose fingerprint is known is found without the samples that it is of.
+            let settled = |step: &Step| memo.knows(&trained(&step.name));
+            session_of(catalog, pipeline, &pipeline.closure_to(&needed, settled), memo).await
         }
-        None => session_of(catalog, pipeline, &pipeline.steps.iter().collect::<Vec<_>>()).await,
+        None => {
+            session_of(catalog, pipeline, &pipeline.steps.iter().collect::<Vec<_>>(), memo).await
+        }
     }
 }
 
@@ -59,7 +64,7 @@ pub async fn session_for(
     });
     let named: BTreeSet<&str> = names.filter(|name| lower.contains(name)).collect();
     let named: Vec<&str> = named.into_iter().collect();
-    session_of(catalog, pipeline, &pipeline.closure(&named)).await
+    session_of(catalog, pipeline, &pipeline.closure(&named), &Arc::default()).await
 }
 
 /// A session with the tables and these steps, each after what it needs.
@@ -67,9 +72,10 @@ pub async fn session_of(
     catalog: &Catalog,
     pipeline: &Pipeline,
     steps: &[&Step],
+    memo: &Arc<Memo>,
 ) -> Result<SessionContext> {
     let ctx = catalog.session(SessionAt::Latest).await?;
-    ctx.state_ref().write().config_mut().set_extension(Arc::new(Memo::default()));
+    ctx.state_ref().write().config_mut().set_extension(Arc::clone(memo));
     let mut there: HashSet<&str> = HashSet::new();
     let unions = pipeline.unions();
     for step in steps {
@@ -88,26 +94,47 @@ pub async fn session_of(
     Ok(ctx)
 }
 
-/// What a session has worked out once: its tables do not change.
+/// Fingerprints of splits and trainings, each worked out once. Sessions that follow each other in a run share them: a step is
+/// asked for its fingerprint after all that it depends on is done.
 #[derive(Debug, Default)]
-struct Memo(Mutex<HashMap<String, String>>);
+pub struct Memo(Mutex<HashMap<String, String>>);
 
-/// The text of that name, made once a session.
+impl Memo {
+    fn of(ctx: &SessionContext) -> Option<Arc<Self>> {
+        ctx.state_ref().read().config().get_extension()
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn set(&self, name: String, text: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, text);
+    }
+}
+
+/// Under what name a training's fingerprint is known.
+pub fn trained(step: &str) -> String {
+    format!("train {step}")
+}
+
+/// The text of that name, made where the session does not know it.
 pub async fn once(
     ctx: &SessionContext,
     name: String,
     make: impl Future<Output = Result<String>>,
 ) -> Result<String> {
-    let memo = ctx.state_ref().read().config().get_extension::<Memo>();
-    let known = |memo: &Arc<Memo>| {
-        memo.0.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned()
-    };
-    if let Some(found) = memo.as_ref().and_then(known) {
+    let memo = Memo::of(ctx);
+    if let Some(found) = memo.as_ref().and_then(|memo| memo.get(&name)) {
         return Ok(found);
     }
     let made = make.await?;
     if let Some(memo) = memo {
-        memo.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, made.clone());
+        memo.set(name, made.clone());
     }
     Ok(made)
 }

@@ -2,6 +2,7 @@
 //! with the query, the parameters, the seed and the catalog's version.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 use serde::{Deserialize, Serialize};
@@ -212,7 +213,8 @@ pub async fn views(
     columns: Option<&[String]>,
 ) -> Result<Vec<SplitView>> {
     let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-    let ctx = relations::session_of(catalog, pipeline, &pipeline.closure(&names)).await?;
+    let ctx = relations::session_of(catalog, pipeline, &pipeline.closure(&names), &Arc::default())
+        .await?;
     let mut views = Vec::new();
     for step in steps {
         let Action::Split(action) = &step.action else { continue };

@@ -27,6 +27,17 @@ pub(super) async fn operator(
     plan: StagePlan,
     todo: DataFrame,
 ) -> Result<(Arc<CaseExec>, Arc<Metrics>)> {
+    let input = needed_columns(todo)?.create_physical_plan().await.map_err(relations::planning)?;
+    Ok(over(runner, step, plan, input))
+}
+
+/// The operator over rows that are planned already.
+pub(super) fn over(
+    runner: &Runner<'_>,
+    step: &str,
+    plan: StagePlan,
+    input: Arc<dyn ExecutionPlan>,
+) -> (Arc<CaseExec>, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(plan.fused.stages().iter().map(|s| s.name())));
     let work = Work {
         step: step.to_owned(),
@@ -39,14 +50,13 @@ pub(super) async fn operator(
         metrics: Arc::clone(&metrics),
         observer: Arc::clone(&runner.observer),
     };
-    let input = needed_columns(todo)?.create_physical_plan().await.map_err(relations::planning)?;
     // One stream feeds all threads, so that the order of taking is the same for any number of partitions.
     let input: Arc<dyn ExecutionPlan> = if input.properties().partitioning.partition_count() == 1 {
         input
     } else {
         Arc::new(CoalescePartitionsExec::new(input))
     };
-    Ok((Arc::new(CaseExec::new(input, Arc::new(work))), metrics))
+    (Arc::new(CaseExec::new(input, Arc::new(work))), metrics)
 }
 
 /// Only what the engine reads of a row.

@@ -50,6 +50,20 @@ pub async fn fingerprint(
     action: &TrainStep,
     seed: u64,
 ) -> Result<String> {
+    let made = Box::pin(new_fingerprint(ctx, pipeline, step, action, seed));
+    match seed == step.seed {
+        true => relations::once(ctx, relations::trained(&step.name), made).await,
+        false => made.await,
+    }
+}
+
+async fn new_fingerprint(
+    ctx: &SessionContext,
+    pipeline: &Pipeline,
+    step: &Step,
+    action: &TrainStep,
+    seed: u64,
+) -> Result<String> {
     let salt = json!({
         "parameters": action.params.identity(), "train_part": action.train_part,
         "val_part": action.val_part, "seed": seed, "version": VERSION, "step": step.name,
@@ -70,8 +84,7 @@ async fn parent_fingerprint(
 ) -> Result<Option<String>> {
     let Some(name) = action.parent_step() else { return Ok(action.fine_tune.clone()) };
     let (step, parent) = plan::train_step(pipeline, name)?;
-    let print = fingerprint(ctx, pipeline, step, parent, step.seed);
-    Ok(Some(Box::pin(print).await?))
+    Ok(Some(fingerprint(ctx, pipeline, step, parent, step.seed).await?))
 }
 
 /// The model that a training starts from.

@@ -219,8 +219,8 @@ fn cohorts_and_splits_are_shown() {
     }
     let matrix = succeed(&["split", "show", &file, "learn"]);
     assert!(matrix.contains("learn_tenth") && matrix.contains("learn_half"), "{matrix}");
-    let unknown = torcula(&["split", "show", &file, "lern"]);
-    assert!(text(&unknown).contains("there is no step `lern`"), "{}", text(&unknown));
+    let unknown = torcula(&["split", "show", &file, "another"]);
+    assert!(text(&unknown).contains("there is no step `another`"), "{}", text(&unknown));
     let union = "SELECT set, count(DISTINCT case_id) > 0 FROM learn GROUP BY set ORDER BY set";
     assert_eq!(study.sql(union), "half,true\ntenth,true");
 }
