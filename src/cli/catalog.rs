@@ -67,7 +67,7 @@ pub struct StatusArgs {
 
 impl CatalogArgs {
     /// The catalog, and the pipeline whose steps are relations.
-    async fn open(&self) -> Result<(Catalog, Option<Pipeline>)> {
+    pub(super) async fn open(&self) -> Result<(Catalog, Option<Pipeline>)> {
         if let Some(file) = &self.pipeline {
             let pipeline = crate::pipeline::load(file, &self.sets)
                 .map_err(|d| Error::configuration(d.render(std::io::stderr().is_terminal())))?;

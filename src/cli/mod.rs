@@ -4,6 +4,8 @@ mod apply;
 mod catalog;
 mod check;
 mod doctor;
+mod infer;
+mod models;
 mod output;
 mod progress;
 mod run;
@@ -50,6 +52,10 @@ enum Command {
     Sql(catalog::SqlArgs),
     /// Run one stage on one image, without a catalog
     Apply(apply::ApplyArgs),
+    /// Run a trained network on one image, without a catalog
+    Infer(infer::InferArgs),
+    /// List the catalog's models, or export one
+    Models(models::ModelsArgs),
     /// Compare a predicted mask with a manual one
     Score(score::ScoreArgs),
     /// Make a synthetic multicentre registry in BIDS layout
@@ -83,6 +89,8 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Split(args) => study::split(&args),
         Command::Sql(args) => catalog::sql(&args),
         Command::Apply(args) => apply::apply(&args),
+        Command::Infer(args) => infer::infer(&args, learner),
+        Command::Models(args) => models::models(&args),
         Command::Score(args) => score::score(&args),
         Command::Synth(args) => synth::synth(&args),
         Command::Lineage(args) => catalog::lineage(&args),

@@ -159,7 +159,7 @@ pub(super) fn exec_training() -> Error {
     let Ok(binary) = beside else { return Error::io("the path of this program is unknown") };
     if !binary.exists() {
         return Error::configuration(format!(
-            "the pipeline trains or infers, and {} is not there",
+            "networks need {}, which is not there",
             binary.display()
         ))
         .hint("build it beside torcula: `make build`");

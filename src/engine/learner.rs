@@ -3,8 +3,10 @@
 //! A train step hands a [`TrainJob`] to a [`Learner`] and gets a [`TrainedModel`]; an infer step asks it for a
 //! [`Predictor`]. The lean binary has no learner, and execs the training binary for a pipeline that needs one.
 
+mod architecture;
 mod job;
 mod methods;
+mod prediction;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,8 +19,10 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::volume::Image;
 
+pub use architecture::{Architecture, Merging, Normalization, SwinParams};
 pub use job::{BatchReport, EpochReport, TrainEvent, TrainJob, TrainedModel};
 pub use methods::{Augmentation, Optimizer, Schedule};
+pub use prediction::{Activation, AxisOrder, PredictOptions, VoxelAxis};
 
 /// Trains networks and runs them.
 pub trait Learner: Send + Sync {
@@ -37,11 +41,11 @@ pub trait Learner: Send + Sync {
         stop: &dyn Fn() -> bool,
     ) -> Result<TrainedModel>;
 
-    /// Loads a model that [`Learner::train`] wrote, onto `device` (`auto`, `cpu`, `cuda:N`).
+    /// Loads a model that [`Learner::train`] wrote, or a Swin UNETR checkpoint with MONAI's names.
     ///
     /// # Errors
-    /// An error where the file is no such model, or the device is not there.
-    fn predictor(&self, model: &Path, device: &str) -> Result<Arc<dyn Predictor>>;
+    /// An error where the file is no such model, the device is not there, or the options do not fit the model.
+    fn predictor(&self, model: &Path, options: &PredictOptions) -> Result<Arc<dyn Predictor>>;
 
     /// What this learner runs on, for `doctor`.
     fn describe(&self) -> LearnerInfo;
@@ -49,18 +53,26 @@ pub trait Learner: Send + Sync {
 
 /// A trained network, ready to run.
 pub trait Predictor: Send + Sync {
-    /// The probability (0 to 1) of the lesion in every voxel of an image with the spacing of [`Predictor::spacing_mm`].
-    /// An image larger than [`Predictor::grid_shape`] is done in overlapping windows.
+    /// The probability (0 to 1) of the lesion in every voxel. `channels` are images on one grid with the spacing of
+    /// [`Predictor::spacing_mm`], as many as the network was trained on. Images larger than a window are done in
+    /// overlapping windows.
     ///
     /// # Errors
-    /// A data error where the image holds a value that is not finite; a resource error where memory ran out.
-    fn predict(&self, image: &Image) -> Result<Image>;
+    /// A data error where there are too few or too many images, they lie on different grids, or one holds a value that is
+    /// not finite; a resource error where memory ran out.
+    fn predict(&self, channels: &[&Image]) -> Result<Image>;
 
-    /// Voxels along x, y, z of the images that the model was trained on.
+    /// Images that make one input.
+    fn channels(&self) -> usize;
+
+    /// Voxels along x, y, z of the images that the model was trained on, or of a window.
     fn grid_shape(&self) -> [usize; 3];
 
-    /// Spacing along x, y, z of the images that the model was trained on.
-    fn spacing_mm(&self) -> [f64; 3];
+    /// Spacing along x, y, z of the images that the model was trained on; none where it is not known.
+    fn spacing_mm(&self) -> Option<[f64; 3]>;
+
+    /// Upper bound of the memory in bytes that an image of so many voxels needs in the network.
+    fn working_bytes(&self, voxels: u64) -> u64;
 
     /// The job's metadata (lineage, how images were resampled) and what the training added.
     fn metadata(&self) -> &BTreeMap<String, String>;
@@ -79,24 +91,6 @@ pub struct LearnerInfo {
     pub threads: usize,
 }
 
-/// The network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Architecture {
-    /// 3D U-Net with pre-activated units: batch normalisation, ReLU, convolution.
-    #[default]
-    Unet3d,
-}
-
-impl Architecture {
-    /// The word in pipelines and in the `models` table.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unet3d => "unet3d",
-        }
-    }
-}
-
 /// Parameters of a train step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -105,8 +99,25 @@ pub struct TrainParams {
     pub model: Architecture,
     /// Levels of resolution, the full one included.
     pub levels: usize,
-    /// Filters of the finest level; each next one has twice as many.
+    /// Filters of the finest level; each next one has twice as many, up to 320.
     pub filters: usize,
+    /// Size of the kernels of every level along x, y, z, finest level first. By default they follow from the spacing: thick
+    /// slices are not convolved until the pixels have grown as wide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernels: Option<Vec<[usize; 3]>>,
+    /// Pooling between every level and the next along x, y, z. By default it follows from the spacing: thick slices are
+    /// not pooled until the pixels have grown as wide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strides: Option<Vec<[usize; 3]>>,
+    /// Normalisation before every convolution.
+    pub norm: Normalization,
+    /// Share of channels that are dropped before a convolution while training.
+    pub dropout: f64,
+    /// Whether coarser levels are trained to find the lesions too, each with half the weight of the finer one.
+    pub deep_supervision: bool,
+    /// The shape of the network where `model` is `swin_unetr`; the parameters from `levels` to `deep_supervision` are
+    /// `unet3d`'s.
+    pub swin_unetr: SwinParams,
     /// Times that every training case is seen.
     pub epochs: usize,
     /// Cases a batch.
@@ -172,6 +183,12 @@ impl Default for TrainParams {
             model: Architecture::Unet3d,
             levels: 4,
             filters: 16,
+            kernels: None,
+            strides: None,
+            norm: Normalization::Batch,
+            dropout: 0.0,
+            deep_supervision: false,
+            swin_unetr: SwinParams::default(),
             epochs: 20,
             batch: 4,
             draws: 1,
@@ -246,6 +263,7 @@ impl TrainParams {
         if let Some(Err(e)) = self.augment.plan().map(|plan| plan.check()) {
             wrong.push(e.reason().to_owned());
         }
+        wrong.extend(architecture::problems(self));
         if wrong.is_empty() {
             return Ok(());
         }

@@ -87,6 +87,34 @@ pub fn hash_file(path: &Path) -> Result<Published> {
     Ok(Published { bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
 
+/// Copies a file whose hash must be `blake3`, whole or not at all.
+///
+/// # Errors
+/// A data error where the path is no regular file or its bytes have another hash; an I/O error that names a path.
+pub fn copy(from: &Path, to: &Path, blake3: &str) -> Result<Published> {
+    let (mut file, _) = open_regular(from)?;
+    publish(to, |out| {
+        let mut hasher = blake3::Hasher::new();
+        let mut block = vec![0; BLOCK];
+        loop {
+            match file.read(&mut block) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hasher.update(&block[..n]);
+                    out.write_all(&block[..n])?;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(io_error(from, "cannot be read", &e)),
+            }
+        }
+        if *blake3 == *hasher.finalize().to_hex() {
+            return Ok(());
+        }
+        Err(Error::data(format!("{}: its bytes are not those of hash {blake3}", from.display()))
+            .hint("the file was changed after it was recorded; make it again"))
+    })
+}
+
 /// The whole of a small file.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::expect::Expectation;
 use super::phantom::PhantomParams;
 use crate::engine::Slot;
-use crate::engine::learner::TrainParams;
+use crate::engine::learner::{PredictOptions, TrainParams, VoxelAxis};
 use crate::formats::shards::Precision;
 use crate::stages::StageSpec;
 
@@ -334,6 +334,41 @@ pub struct InferParams {
     /// Volumes that are written as files.
     #[serde(default = "default_infer_keep")]
     pub keep: Vec<Slot>,
+    /// Voxels of a window along x, y, z; 0 takes the whole axis. By default the shape of the samples that the model was
+    /// trained on, so that a case of that size is seen whole. An axis that is shorter clips the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<[usize; 3]>,
+    /// Share of a window that overlaps the next one.
+    #[serde(default = "default_overlap")]
+    #[schemars(range(min = 0.0, max = 0.95))]
+    pub overlap: f64,
+    /// Axes to mirror along: the mean over all mirrored images is taken, at twice the time an axis.
+    #[serde(default)]
+    pub flip: Vec<VoxelAxis>,
+    /// Where the network runs: `auto` (CUDA where there is one), `cpu` or `cuda:N`.
+    #[serde(default = "default_device")]
+    pub device: String,
+}
+
+impl InferParams {
+    /// How the network is run.
+    pub fn options(&self) -> PredictOptions {
+        PredictOptions {
+            device: self.device.clone(),
+            window: self.window,
+            overlap: self.overlap,
+            flip: self.flip.clone(),
+            ..PredictOptions::default()
+        }
+    }
+}
+
+fn default_overlap() -> f64 {
+    PredictOptions::default().overlap
+}
+
+fn default_device() -> String {
+    PredictOptions::default().device
 }
 
 fn default_threshold() -> f64 {

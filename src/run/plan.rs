@@ -184,8 +184,9 @@ fn infer(
     model: &ModelRow,
     learner: Option<&Arc<dyn Learner>>,
 ) -> Result<Infer> {
+    let options = action.options();
     let predictor = match learner {
-        Some(learner) => Some(learner.predictor(Path::new(&model.uri), "auto")?),
+        Some(learner) => Some(learner.predictor(Path::new(&model.uri), &options)?),
         None => None,
     };
     Ok(Infer {
@@ -193,6 +194,7 @@ fn infer(
         model_id: model.model_id.clone(),
         model_blake3: model.blake3.clone(),
         threshold: action.threshold as f32,
+        options,
         resample: training_grid(pipeline, &action.model)?,
     })
 }

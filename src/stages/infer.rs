@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::resample::Resample;
-use crate::engine::learner::Predictor;
+use crate::engine::learner::{PredictOptions, Predictor};
 use crate::engine::{Case, Context, Slot, Stage};
 use crate::error::{Error, Result};
 use crate::imaging::resample::{Interpolation, resample_image, target_grid};
-use crate::volume::Mask;
+use crate::volume::{Image, Mask};
 
 /// A trained network at work.
 pub struct Infer {
@@ -21,6 +21,8 @@ pub struct Infer {
     pub model_blake3: String,
     /// Probability from which a voxel is infarct.
     pub threshold: f32,
+    /// How the network is run.
+    pub options: PredictOptions,
     /// The grid that the model was trained on.
     pub resample: Resample,
 }
@@ -37,11 +39,14 @@ impl Stage for Infer {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn parameters(&self) -> Value {
-        json!({"model": self.model_blake3, "threshold": self.threshold, "resample": self.resample})
+        json!({
+            "model": self.model_blake3, "threshold": self.threshold, "resample": self.resample,
+            "window": self.options.window, "overlap": self.options.overlap, "flip": self.options.flip,
+        })
     }
 
     fn reads(&self) -> &'static [Slot] {
@@ -53,28 +58,48 @@ impl Stage for Infer {
     }
 
     fn working_bytes(&self, voxels: u64) -> u64 {
-        let shape = self.predictor.as_ref().map_or([0; 3], |p| p.grid_shape());
-        let sample: u64 = shape.iter().map(|n| *n as u64).product();
-        // Activations of a network without gradients, beside the resampled image and probability.
-        4 * voxels + sample * 1_000
+        // The resampled image and probability beside what the network needs.
+        let network = self.predictor.as_ref().map_or(0, |p| p.working_bytes(voxels));
+        8 * voxels + network
     }
 
     fn run(&self, case: &mut Case, context: &Context) -> Result<()> {
         let predictor =
             self.predictor.as_ref().ok_or_else(|| Error::bug("infer without a network"))?;
         let image = case.image()?;
-        let native = image.grid();
-        let grid = target_grid(&native, self.resample.spacing_mm, self.resample.shape)?;
-        let input = resample_image(image, &grid, self.resample.interpolation, 0.0)?;
-        context.check()?;
-        let output = predictor.predict(&input)?;
-        let probability = resample_image(&output, &native, Interpolation::Linear, 0.0)?;
-        case.prediction = Some(Mask {
-            data: probability.data.mapv(|p| u8::from(p >= self.threshold)),
-            affine: probability.affine,
-        });
+        let probability = predict(predictor.as_ref(), &[image], &self.resample, context)?;
+        case.prediction = Some(mask(&probability, self.threshold));
         case.probability = Some(probability);
         case.notes.insert("infer".to_owned(), json!({"model_id": self.model_id}));
         Ok(())
+    }
+}
+
+/// The probability of the lesion on the grid of the images, which are brought to the model's grid and back.
+///
+/// # Errors
+/// A data error where an image cannot be resampled or the network does not take it; a cancelled one where the case is given up.
+pub fn predict(
+    predictor: &dyn Predictor,
+    channels: &[&Image],
+    resample: &Resample,
+    context: &Context,
+) -> Result<Image> {
+    let native = channels.first().ok_or_else(|| Error::bug("a case without an image"))?.grid();
+    let grid = target_grid(&native, resample.spacing_mm, resample.shape)?;
+    let input = channels
+        .iter()
+        .map(|image| resample_image(image, &grid, resample.interpolation, 0.0))
+        .collect::<Result<Vec<_>>>()?;
+    context.check()?;
+    let output = predictor.predict(&input.iter().collect::<Vec<_>>())?;
+    resample_image(&output, &native, Interpolation::Linear, 0.0)
+}
+
+/// Voxels whose probability reaches a threshold.
+pub fn mask(probability: &Image, threshold: f32) -> Mask {
+    Mask {
+        data: probability.data.mapv(|p| u8::from(p >= threshold)),
+        affine: probability.affine,
     }
 }

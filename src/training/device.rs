@@ -77,8 +77,13 @@ pub fn wait_passively() {
     let _ = command.args(arguments).env(POLICY, "passive").exec();
 }
 
-/// libtorch's error as ours: memory that ran out is a resource error, the rest is a bug here.
+/// libtorch's error as ours: memory that ran out is a resource error, a shape that a network refuses is the data's, the rest is
+/// a bug here.
 pub fn torch_error(error: &TchError) -> Error {
+    if let TchError::Shape(text) = error {
+        return Error::data(text.clone())
+            .hint("resample to another shape, or give the network other windows");
+    }
     let text = error.to_string();
     let first = text.lines().find(|l| !l.trim().is_empty()).unwrap_or_default();
     if text.contains("out of memory") || text.contains("can't allocate memory") {

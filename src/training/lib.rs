@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use torcula::engine::learner::{
-    Learner, LearnerInfo, Predictor, TrainEvent, TrainJob, TrainedModel,
+    Learner, LearnerInfo, PredictOptions, Predictor, TrainEvent, TrainJob, TrainedModel,
 };
 use torcula::error::Result;
 
@@ -48,8 +48,8 @@ impl Learner for TorchLearner {
         train_loop::train(&job, progress, stop)
     }
 
-    fn predictor(&self, model: &Path, device: &str) -> Result<Arc<dyn Predictor>> {
-        Ok(Arc::new(predict::TorchPredictor::open(model, device)?))
+    fn predictor(&self, model: &Path, options: &PredictOptions) -> Result<Arc<dyn Predictor>> {
+        Ok(Arc::new(predict::TorchPredictor::open(model, options)?))
     }
 
     fn describe(&self) -> LearnerInfo {

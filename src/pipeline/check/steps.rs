@@ -11,7 +11,7 @@ use crate::engine::parameters::{ParameterProblem, nearest, parse_strictly, sugge
 use crate::pipeline::diagnostics::{Problems, Span};
 use crate::pipeline::plan::{Action, Output, Source, StagesAction};
 use crate::pipeline::spec::{
-    ACTIONS, IngestParams, OutputName, OutputSpec, ShardParams, TABLES, TrainStep,
+    ACTIONS, InferParams, IngestParams, OutputName, OutputSpec, ShardParams, TABLES, TrainStep,
 };
 use crate::pipeline::study_spec::Membership;
 use crate::pipeline::tree::{Data, Entry, Node};
@@ -269,7 +269,14 @@ fn action<'n>(verb: &'n Entry, draft: &mut Draft<'n>, problems: &mut Problems) -
             }
             Some(Action::Train(train))
         }
-        "infer" => read(node, at, problems).map(Action::Infer),
+        "infer" => {
+            let infer: InferParams = read(node, at, problems)?;
+            if let Err(error) = infer.options().validate() {
+                problems.add(at, error.reason(), error.advice().unwrap_or_default());
+                return None;
+            }
+            Some(Action::Infer(infer))
+        }
         "score" => read(node, at, problems).map(Action::Score),
         _ => read(node, at, problems).map(Action::Report),
     }

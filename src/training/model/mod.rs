@@ -4,21 +4,31 @@
 //! (seed, name), so that they depend neither on the order of construction nor on the device, and hands the tensors to
 //! the optimizer and to the checkpoint.
 
+#[cfg(test)]
+pub(crate) mod formula;
+pub mod layers;
 pub mod network;
+pub mod swin_unetr;
 pub mod unet3d;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Device, Kind, TchError, Tensor};
-use torcula::imaging::random::{keyed, normal};
+use torcula::imaging::random::{keyed, normal, uniform};
+
+/// First bias of the logit: a network starts by taking 0.1 % of the voxels for lesion, not half of them, and does not spend
+/// its first epochs on unlearning that (Lin et al. 2017, arXiv:1708.02002, section 4.1).
+const PRIOR_LOGIT: f64 = -7.0;
 
 /// A tensor with a name that a checkpoint keeps.
 #[derive(Debug)]
 pub struct Named {
     /// Shares its storage with the network's.
     pub tensor: Tensor,
-    /// Whether the optimizer changes it; the others are running statistics.
+    /// Whether the optimizer changes it; the others are running statistics and indices.
     pub trainable: bool,
+    /// Whether it follows from the network's shape, so that no file needs to hold it.
+    pub computed: bool,
 }
 
 /// All tensors of a network by name.
@@ -57,24 +67,54 @@ impl Store {
 
     /// Weights of a convolution followed (or preceded) by a ReLU: normal with variance 2 / `fan_in` (He 2015).
     pub fn weight(&mut self, name: &str, shape: &[i64], fan_in: i64) -> Result<Tensor, TchError> {
+        self.normal(name, shape, (2.0 / fan_in as f64).sqrt())
+    }
+
+    /// A trained tensor that starts with normal values around 0.
+    pub fn normal(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        deviation: f64,
+    ) -> Result<Tensor, TchError> {
         let mut rng = keyed(self.seed, &["weights", name]);
-        let deviation = (2.0 / fan_in as f64).sqrt();
-        let numel = shape.iter().product::<i64>() as usize;
-        let values: Vec<f32> = (0..numel).map(|_| (deviation * normal(&mut rng)) as f32).collect();
+        self.drawn(name, shape, || deviation * normal(&mut rng))
+    }
+
+    /// A trained tensor that starts with values uniform within ±`bound`.
+    pub fn uniform(&mut self, name: &str, shape: &[i64], bound: f64) -> Result<Tensor, TchError> {
+        let mut rng = keyed(self.seed, &["weights", name]);
+        self.drawn(name, shape, || uniform(&mut rng, -bound..bound))
+    }
+
+    fn drawn(
+        &mut self,
+        name: &str,
+        shape: &[i64],
+        mut draw: impl FnMut() -> f64,
+    ) -> Result<Tensor, TchError> {
+        let values: Vec<f32> =
+            (0..shape.iter().product::<i64>()).map(|_| draw() as f32).collect();
         let tensor = Tensor::f_from_slice(&values)?.f_view(shape)?;
-        self.insert(name, tensor, true)
+        self.insert(name, tensor, true, false)
     }
 
     /// A trained vector that starts with one value.
     pub fn constant(&mut self, name: &str, length: i64, value: f64) -> Result<Tensor, TchError> {
         let tensor = Tensor::f_full([length], value, (Kind::Float, Device::Cpu))?;
-        self.insert(name, tensor, true)
+        self.insert(name, tensor, true, false)
     }
 
     /// A vector that the network itself keeps, such as a running mean.
     pub fn statistic(&mut self, name: &str, length: i64, value: f64) -> Result<Tensor, TchError> {
         let tensor = Tensor::f_full([length], value, (Kind::Float, Device::Cpu))?;
-        self.insert(name, tensor, false)
+        self.insert(name, tensor, false, false)
+    }
+
+    /// Whole numbers that follow from the network's shape.
+    pub fn index(&mut self, name: &str, values: &[i64], shape: &[i64]) -> Result<Tensor, TchError> {
+        let tensor = Tensor::f_from_slice(values)?.f_view(shape)?;
+        self.insert(name, tensor, false, true)
     }
 
     /// Takes the trained tensors of a part of the network (`stem`, `down0`: what stands before a dot in their names) out of the
@@ -97,11 +137,17 @@ impl Store {
         self.trainable().map(|(name, _)| name.split('.').next().unwrap_or(name)).collect()
     }
 
-    fn insert(&mut self, name: &str, tensor: Tensor, trainable: bool) -> Result<Tensor, TchError> {
+    fn insert(
+        &mut self,
+        name: &str,
+        tensor: Tensor,
+        trainable: bool,
+        computed: bool,
+    ) -> Result<Tensor, TchError> {
         let tensor = channels_last(&tensor.f_to_device(self.device)?)?;
         let tensor = tensor.f_set_requires_grad(trainable)?;
         let shared = tensor.shallow_clone();
-        self.tensors.insert(name.to_owned(), Named { tensor, trainable });
+        self.tensors.insert(name.to_owned(), Named { tensor, trainable, computed });
         Ok(shared)
     }
 }

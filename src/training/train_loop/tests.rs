@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ndarray::{Array3, s};
 use torcula::engine::feed::SampleRef;
-use torcula::engine::learner::{Augmentation, Learner, TrainParams};
+use torcula::engine::learner::{Augmentation, Learner, PredictOptions, TrainParams};
 use torcula::error::Fault;
 use torcula::formats::shards::{Precision, Sample, write_as};
 use torcula::volume::{Affine, Image, Volume};
@@ -87,14 +87,14 @@ fn one_sample_is_learned_and_found_again() -> Result<()> {
     assert!(trained.best_val_dice > 0.95, "{:?}", trained.curve);
     assert_eq!(hash_file(&trained.path)?.blake3, trained.blake3);
 
-    let predictor = TorchLearner::new().predictor(&trained.path, "cpu")?;
-    assert_eq!((predictor.grid_shape(), predictor.spacing_mm()), ([16, 16, 8], SPACING_MM));
+    let predictor = TorchLearner::new().predictor(&trained.path, &PredictOptions::on("cpu"))?;
+    assert_eq!((predictor.grid_shape(), predictor.spacing_mm()), ([16, 16, 8], Some(SPACING_MM)));
     let metadata = predictor.metadata();
     assert_eq!(metadata["torcula.run_id"], "run");
     assert_eq!(metadata[keys::EPOCH], trained.best_epoch.to_string());
-    let found = predictor.predict(&sample.image)?;
+    let found = predictor.predict(&[&sample.image])?;
     assert_eq!(found.grid(), sample.image.grid());
-    assert_eq!(found, predictor.predict(&sample.image)?);
+    assert_eq!(found, predictor.predict(&[&sample.image])?);
     let dice = dice(&found, &sample.truth.data);
     assert!((dice - trained.best_val_dice).abs() < 1e-6, "{dice} {}", trained.best_val_dice);
 
@@ -103,7 +103,7 @@ fn one_sample_is_learned_and_found_again() -> Result<()> {
     data.slice_mut(s![.., ..16, ..16]).assign(&sample.image.data);
     let mut truth = Array3::zeros(data.dim());
     truth.slice_mut(s![.., ..16, ..16]).assign(&sample.truth.data);
-    let found = predictor.predict(&Image { data, affine: sample.image.affine })?;
+    let found = predictor.predict(&[&Image { data, affine: sample.image.affine }])?;
     assert!(found.voxels().iter().all(|p| (0.0..=1.0).contains(p)));
     let near = found.data.slice(s![.., ..14, ..14]).to_owned();
     let near = Volume { data: near, affine: found.affine };
@@ -283,7 +283,7 @@ fn what_is_no_model_is_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("m.safetensors");
     let reason = || {
-        let opened = TorchLearner::new().predictor(&path, "cpu");
+        let opened = TorchLearner::new().predictor(&path, &PredictOptions::on("cpu"));
         opened.err().map(|e| e.reason().to_owned()).unwrap_or_default()
     };
     assert!(reason().contains("m.safetensors"));
