@@ -122,7 +122,7 @@ fn list(args: &ListArgs) -> Result<ExitCode> {
                 format!("{:.1}", row.bytes as f64 / 1e6),
                 Shown::of(row),
                 row.parent.clone().unwrap_or_default(),
-                row.run_id.clone(),
+                row.lineage.run_id.clone(),
             ]
         })
         .collect();
