@@ -11,15 +11,13 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 use torcula_training::checkpoint::{self, Checkpoint};
-use torcula_training::loss::dice_and_cross_entropy;
+use torcula::engine::learner::TrainParams;
+use torcula_training::loss::Loss;
 use torcula_training::model::network::Network;
-use torcula_training::optimizer::Adam;
+use torcula_training::optimizer::Optimizer;
 use torcula_training::train_loop::keys;
 
-/// What the loop takes for share of Dice, share of voxels, decay and rate.
-const DICE: f64 = 0.5;
-const HARDEST: f64 = 1.0;
-const DECAY: f64 = 1e-4;
+/// The learning rate.
 const RATE: f64 = 1e-3;
 
 fn network(folder: &Path) -> Network {
@@ -53,15 +51,15 @@ fn step(folder: &Path, steps: usize) {
     tch::set_num_threads(threads.unwrap_or(1));
     let network = network(folder);
     let (images, truths) = (tensor(folder, "image"), tensor(folder, "truth"));
-    let mut adam = Adam::new(&network.store, DECAY).unwrap();
+    let params = TrainParams::default();
+    let (loss, mut adam) = (Loss::of(&params), Optimizer::new(&network.store, &params).unwrap());
     let mut times = Vec::new();
     for _ in 0..steps + 2 {
         let start = Instant::now();
         let mut total: Option<Tensor> = None;
         for head in network.heads(&images).unwrap() {
-            let loss = dice_and_cross_entropy(&head.logits, &truths, DICE, HARDEST).unwrap();
-            let loss = loss * head.weight;
-            total = Some(total.map_or_else(|| loss.shallow_clone(), |t| t + &loss));
+            let share = loss.of_batch(&head.logits, &truths).unwrap() * head.weight;
+            total = Some(total.map_or_else(|| share.shallow_clone(), |t| t + &share));
         }
         let total = total.unwrap();
         total.double_value(&[]);

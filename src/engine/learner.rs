@@ -103,11 +103,9 @@ pub struct TrainParams {
     pub filters: usize,
     /// Size of the kernels of every level along x, y, z, finest level first. By default they follow from the spacing: thick
     /// slices are not convolved until the pixels have grown as wide.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub kernels: Option<Vec<[usize; 3]>>,
     /// Pooling between every level and the next along x, y, z. By default it follows from the spacing: thick slices are
     /// not pooled until the pixels have grown as wide.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub strides: Option<Vec<[usize; 3]>>,
     /// Normalisation before every convolution.
     pub norm: Normalization,
@@ -274,7 +272,16 @@ impl TrainParams {
 
 impl TrainParams {
     /// The keys that say what the network is; a network that is trained further keeps its own.
-    pub const NETWORK: &[&str] = &["model", "levels", "filters"];
+    pub const NETWORK: &[&str] = &[
+        "model",
+        "levels",
+        "filters",
+        "kernels",
+        "strides",
+        "norm",
+        "deep_supervision",
+        "swin_unetr",
+    ];
 
     /// The parameters that decide which weights come out: all but those of comfort and speed.
     pub fn identity(&self) -> Value {

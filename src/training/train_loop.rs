@@ -18,6 +18,7 @@ use torcula::engine::feed::{Batch, Epoch, Feed};
 use torcula::engine::learner::{BatchReport, EpochReport, TrainEvent, TrainJob, TrainedModel};
 use torcula::error::{Error, Fault, Result};
 use torcula::formats::files::{Published, hash_file};
+use torcula::imaging::random::{below, keyed};
 
 use crate::device::{self, torch_error};
 use crate::loss::Loss;
@@ -201,8 +202,20 @@ impl<'a> Training<'a> {
 
     fn loss_of(&self, batch: &Batch) -> Result<(Tensor, f64), TchError> {
         let (images, truths) = tensors(batch, self.network.store.device())?;
-        let logits = self.network.logits(&images, true)?;
-        let loss = self.loss.of_batch(&logits, &truths)?;
+        if self.network.draws() {
+            // Keyed like the batches, so that a training that was interrupted draws the same.
+            let labels = ["network", &batch.epoch.to_string(), &batch.index.to_string()];
+            tch::manual_seed(below(&mut keyed(self.job.seed, &labels), 1 << 62) as i64);
+        }
+        let mut total: Option<Tensor> = None;
+        for head in self.network.heads(&images)? {
+            let share = self.loss.of_batch(&head.logits, &truths)?.f_mul_scalar(head.weight)?;
+            total = Some(match total {
+                Some(total) => total.f_add(&share)?,
+                None => share,
+            });
+        }
+        let loss = total.ok_or_else(|| TchError::Shape("a network without a head".to_owned()))?;
         let value = loss.f_double_value(&[])?;
         Ok((loss, value))
     }

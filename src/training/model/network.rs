@@ -1,8 +1,10 @@
 //! A network with all that is needed to run it: architecture, the samples' grid, the scale of its input, its tensors.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use tch::{Device, TchError, Tensor};
-use torcula::engine::learner::{Activation, Architecture, AxisOrder, TrainParams};
+use torcula::engine::learner::{Activation, Architecture, AxisOrder, Normalization, TrainParams};
 use torcula::error::{Error, Result};
 
 use super::Store;
@@ -17,6 +19,33 @@ pub enum Shape {
     Unet3d(UNet3dConfig),
     /// Swin UNETR.
     SwinUnetr(SwinUnetrConfig),
+}
+
+/// What two networks must have in common for one to take the other's weights.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} channels, ", self.architecture().name(), self.channels())?;
+        match self {
+            Self::Unet3d(config) => {
+                let norm = match config.norm {
+                    Normalization::Batch => "batch",
+                    Normalization::Instance => "instance",
+                    Normalization::Group => "group",
+                };
+                let deep = if config.deep_supervision { "with" } else { "without" };
+                write!(f, "norm {norm}, {deep} deep supervision, filters {:?}", config.filters)
+            }
+            Self::SwinUnetr(config) => write!(
+                f,
+                "feature_size {}, depths {:?}, num_heads {:?}, window_size {}, use_v2 {}",
+                config.feature_size,
+                config.depths,
+                config.num_heads,
+                config.window_size,
+                config.use_v2
+            ),
+        }
+    }
 }
 
 /// What is written beside the tensors, so that the network can be built again.
@@ -63,6 +92,20 @@ impl Shape {
             Self::Unet3d(_) => 1,
             Self::SwinUnetr(config) => config.classes,
         }
+    }
+
+    /// The shape with another one's shares of what is dropped while training.
+    pub fn with_rates_of(mut self, other: &Self) -> Self {
+        match (&mut self, other) {
+            (Self::Unet3d(config), Self::Unet3d(other)) => config.dropout = other.dropout,
+            (Self::SwinUnetr(config), Self::SwinUnetr(other)) => {
+                config.drop_rate = other.drop_rate;
+                config.attn_drop_rate = other.attn_drop_rate;
+                config.dropout_path_rate = other.dropout_path_rate;
+            }
+            _ => {}
+        }
+        self
     }
 
     /// What every axis (in the order of the network) is padded to a multiple of.

@@ -76,29 +76,19 @@ pub(super) fn network(job: &TrainJob, feed: &Feed, device: Device) -> Result<Net
 fn of_parent(path: &Path, planned: NetworkSpec, seed: u64, device: Device) -> Result<Network> {
     let file = Checkpoint::read(path)?;
     let parent: NetworkSpec = file.json(keys::NETWORK)?;
-    let shape = |spec: &NetworkSpec| {
-        let unet = &spec.unet3d;
-        format!(
-            "{} of {} channels, filters {:?}",
-            spec.architecture.name(),
-            unet.channels,
-            unet.filters
-        )
-    };
-    if shape(&parent) != shape(&planned) {
+    let (theirs, ours) = (parent.network.to_string(), planned.network.to_string());
+    if theirs != ours {
         return Err(Error::configuration(format!(
-            "fine_tune: {} is a {}, and the step asks for a {}",
-            path.display(),
-            shape(&parent),
-            shape(&planned)
+            "fine_tune: {} is a {theirs}, and the step asks for a {ours}",
+            path.display()
         ))
-        .hint("give the step the model, levels and filters of its parent"));
+        .hint("give the step the model and the shape (levels, filters, norm, ..) of its parent"));
     }
-    let spec = NetworkSpec { shape: planned.shape, spacing_mm: planned.spacing_mm, ..parent };
+    let network = parent.network.clone().with_rates_of(&planned.network);
+    let spec =
+        NetworkSpec { network, shape: planned.shape, spacing_mm: planned.spacing_mm, ..parent };
     let network = Network::new(spec, seed, device)?;
-    for (name, named) in network.store.tensors() {
-        file.load(name, &named.tensor)?;
-    }
+    file.load_all(&network.store)?;
     Ok(network)
 }
 
