@@ -1,19 +1,16 @@
-"""Networks against PyTorch: Swin UNETR against MONAI's, the 3D U-Net against `unet3d.py`, sliding windows against MONAI's
-`sliding_window_inference`, a MONAI checkpoint through `torcula infer`, and the time of a training step.
+"""Networks against PyTorch, through `torcula infer`: Swin UNETR against MONAI's, the 3D U-Net against `unet3d.py`, windows and
+mirrored images against MONAI's `sliding_window_inference`, a MONAI checkpoint on a real image.
 
 Weights and images come from a formula of their names and places, so that no file is stored. `python networks.py` prints the
-numbers stored in the tests of src/training. Our side is the bench `networks` of the crate torcula-training.
+numbers stored in the tests of src/training.
 """
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
 SAMPLES = 10
 
 
@@ -33,7 +30,7 @@ def weights(name, shape):
     values = formula(name, shape)
     if len(shape) > 1:
         values = values * np.sqrt(6 / np.prod(shape[1:]))
-    elif name.endswith(("weight", "running_var")):
+    elif name.endswith(("weight", "scale", "variance")):
         values = 1 + 0.3 * values
     else:
         values = 0.3 * values
@@ -94,6 +91,77 @@ def blended(net, volume, roi, overlap, flips=()):
 def save(net, path, metadata=None):
     from safetensors.torch import save_file
     save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, path, metadata)
+
+
+def infer(work, net, channels, sets=(), metadata=None, affine=np.eye(4)):
+    """Probability and mask [x, y, z] that `torcula infer` finds in images [x, y, z] with the weights of `net`."""
+    import nibabel as nib
+    with tempfile.TemporaryDirectory(prefix="torcula-peers-") as folder:
+        folder = Path(folder)
+        save(net, folder / "model.safetensors", metadata)
+        paths = [folder / f"image{number}.nii" for number in range(len(channels))]
+        for path, channel in zip(paths, channels):
+            nib.save(nib.Nifti1Image(channel, affine), path)
+        mask, probability = folder / "mask.nii", folder / "probability.nii"
+        command = [work.training(), "infer", folder / "model.safetensors", paths[0], mask, "--probability", probability]
+        for path in paths[1:]:
+            command += ["--channel", path]
+        for text in ("device=cpu", *sets):
+            command += ["--set", text]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"torcula infer: {done.stderr.strip()}")
+        return [np.asarray(nib.load(path).dataobj) for path in (probability, mask)]
+
+
+def lesion(net, channels, softmax):
+    """The probability of the lesion [x, y, z] by PyTorch, the whole image at once."""
+    import torch
+    with torch.no_grad():
+        logits = net(torch.from_numpy(np.stack(channels)[None]))
+    return (logits.softmax(1)[0, 1] if softmax else logits.sigmoid()[0, 0]).numpy()
+
+
+def agree(work):
+    from work import agreement, real_images
+    rows = []
+
+    def row(kernel, rival, what, ours, theirs):
+        rows.append(agreement(kernel, rival, what, np.abs(ours - theirs).max(), 1e-4))
+
+    for name, (arguments, shape) in SWIN.items():
+        net, channels = swin(arguments), list(image(shape)[0])
+        sets = ["window=[0, 0, 0]"] + ([f"downsample={arguments['downsample']}"] if "downsample" in arguments else [])
+        ours, _ = infer(work, net, channels, sets)
+        row("swin_unetr", "MONAI", name, ours, lesion(net, channels, arguments["out_channels"] > 1))
+    for norm, config in UNET.items():
+        net, channels = unet(config), list(image(UNET_IMAGE)[0])
+        # Images [z, y, x] for the network, [x, y, z] in files.
+        spec = {"network": {"unet3d": config}, "shape": list(UNET_IMAGE[:1:-1]), "spacing_mm": [1.0, 1.0, 1.0],
+                "intensity_scale": 0.5, "axes": "zyx", "activation": "sigmoid", "channel": 0}
+        ours, _ = infer(work, net, [2 * c.T for c in channels], metadata={"torcula.network": json.dumps(spec)})
+        row("unet3d", "PyTorch", f"norm {norm}", ours.T, lesion(net, channels, False))
+    volume, net = image(VOLUME), swin(WINDOWS)
+    sets = [f"window={list(ROI)}", f"overlap={OVERLAP}"]
+    row("windows", "MONAI", "Gaussian", infer(work, net, [volume], sets)[0], blended(net, volume, ROI, OVERLAP))
+    ours, _ = infer(work, net, [volume], [*sets, "flip=[x, z]"])
+    row("windows", "MONAI", "Gaussian, mirrored along x, z", ours, blended(net, volume, ROI, OVERLAP, (2, 4)))
+    for name, array, affine in real_images(work):
+        if name != "ISLES DWI":
+            continue
+        volume, net = np.ascontiguousarray(array.T), swin(SWIN["feature size 24"][0])
+        ours, mask = infer(work, net, [volume], affine=affine)
+        theirs = blended(net, volume, (96, 96, 96), 0.5)
+        row("torcula infer", "MONAI", f"{name}, probability", ours, theirs)
+        theirs = theirs >= 0.5
+        dice = 2 * (mask & theirs).sum() / (mask.sum() + theirs.sum())
+        what = f"{name}, 1 - Dice of masks of {mask.sum():,} and {theirs.sum():,} voxels"
+        rows.append(agreement("torcula infer", "MONAI", what, 1 - dice, 1e-3))
+    return rows
+
+
+def speed(work):
+    return []
 
 
 def samples(array):

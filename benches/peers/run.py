@@ -5,6 +5,7 @@
   --only NAME             one group (n4, smoothing, ...)
   --real FOLDER           real images too, as far as FOLDER has them
   --peers BINARY          our side, built already; otherwise cargo builds it
+  --training BINARY       torcula-training, built already; otherwise cargo builds it
   --repeats N             times that a speed is measured; the least counts
 
 A group is a module beside this one with `agree(work)` and `speed(work)`, both giving rows (see work.py).
@@ -21,8 +22,8 @@ from importlib import metadata
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-GROUPS = ["n4", "smoothing", "resample", "quality", "geometry", "augment", "files", "feed", "training", "stats", "chain"]
-TOOLS = ["SimpleITK", "numpy", "scipy", "nibabel", "scikit-image", "connected-components-3d", "torch", "torchio", "monai", "webdataset", "tensorboard", "n4ax", "statsmodels"]
+GROUPS = ["n4", "smoothing", "resample", "quality", "geometry", "augment", "files", "feed", "training", "networks", "stats", "chain"]
+TOOLS = ["SimpleITK", "numpy", "scipy", "nibabel", "scikit-image", "connected-components-3d", "torch", "torchio", "monai", "safetensors", "webdataset", "tensorboard", "n4ax", "statsmodels"]
 
 
 def build():
@@ -114,6 +115,7 @@ def main():
     parser.add_argument("--only")
     parser.add_argument("--real", default=os.environ.get("TORCULA_REAL_DATA"))
     parser.add_argument("--peers")
+    parser.add_argument("--training")
     parser.add_argument("--repeats", type=int, default=7)
     asked = parser.parse_args()
     keep_memory()
@@ -121,7 +123,7 @@ def main():
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     from work import Work
-    work = Work(asked.peers or build(), asked.real, asked.repeats)
+    work = Work(asked.peers or build(), asked.real, asked.repeats, asked.training)
     rows = []
     for group in [asked.only] if asked.only else GROUPS:
         print(f"{group} ...", file=sys.stderr, flush=True)

@@ -11,14 +11,31 @@ from torch import nn
 from torch.nn import functional as F
 
 
+class Norm(nn.Module):
+    """Batch, instance or group normalisation, with the names of Torcula's tensors."""
+
+    def __init__(self, channels, norm):
+        super().__init__()
+        self.norm, self.groups = norm, common(channels, 8)
+        self.scale, self.shift = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        if norm == "batch":
+            self.register_buffer("mean", torch.zeros(channels))
+            self.register_buffer("variance", torch.ones(channels))
+
+    def forward(self, x):
+        if self.norm == "batch":
+            return F.batch_norm(x, self.mean, self.variance, self.scale, self.shift, self.training)
+        if self.norm == "instance":
+            return F.instance_norm(x, weight=self.scale, bias=self.shift)
+        return F.group_norm(x, self.groups, self.scale, self.shift)
+
+
 class Unit(nn.Module):
     """Normalisation, ReLU, dropout of channels, convolution."""
 
     def __init__(self, before, after, kernel, norm, dropout=0.0, bias=False):
         super().__init__()
-        self.norm = {"batch": lambda: nn.BatchNorm3d(before),
-                     "instance": lambda: nn.InstanceNorm3d(before, affine=True),
-                     "group": lambda: nn.GroupNorm(common(before, 8), before)}[norm]()
+        self.norm = Norm(before, norm)
         self.dropout = dropout
         self.conv = nn.Conv3d(before, after, kernel, padding=[k // 2 for k in kernel], bias=bias)
 

@@ -14,8 +14,8 @@ import SimpleITK as sitk
 class Work:
     """Our side as a program, the folder of real images (or None), and how often a speed is measured."""
 
-    def __init__(self, peers, real=None, repeats=7):
-        self.peers, self.real, self.repeats = str(peers), real, repeats
+    def __init__(self, peers, real=None, repeats=7, training=None):
+        self.peers, self.real, self.repeats, self._training = str(peers), real, repeats, training
         self._machine = None
 
     def run(self, kernel, repeats=0, parameters=None, affine=None, **inputs):
@@ -35,6 +35,15 @@ class Work:
         if done.returncode:
             raise RuntimeError(f"peers {kernel}: {done.stderr.strip() or done.stdout.strip()}")
         return Found(Path(folder), json.loads(done.stdout.splitlines()[-1]))
+
+    def training(self):
+        """The program that links libtorch."""
+        if self._training is None:
+            command = ["cargo", "build", "--release", "--bin", "torcula-training"]
+            root = Path(__file__).resolve().parent.parent.parent
+            subprocess.run(command, cwd=root, check=True, stdout=subprocess.DEVNULL)
+            self._training = root / "target/release/torcula-training"
+        return str(self._training)
 
     def machine(self):
         """Bytes and float operations that one core moves and does in a ms."""

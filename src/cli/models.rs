@@ -126,17 +126,8 @@ fn list(args: &ListArgs) -> Result<ExitCode> {
             ]
         })
         .collect();
-    let header = [
-        "model",
-        "network",
-        "DSC",
-        "epoch",
-        "train + val",
-        "MB",
-        "parameters",
-        "from",
-        "run",
-    ];
+    let header =
+        ["model", "network", "DSC", "epoch", "train + val", "MB", "parameters", "from", "run"];
     output::raw(output::table(&header, &cells).as_bytes());
     Ok(ExitCode::SUCCESS)
 }
@@ -150,6 +141,11 @@ fn export(args: &ExportArgs) -> Result<ExitCode> {
             .hint(format!("known: {}", known.join(", "))));
     };
     copy(Path::new(&row.uri), &args.output, &row.blake3)?;
-    output::note(format!("{} → {} (DSC {:.3})", row.model_id, args.output.display(), row.best_val_dice));
+    output::note(format!(
+        "{} → {} (DSC {:.3})",
+        row.model_id,
+        args.output.display(),
+        row.best_val_dice
+    ));
     Ok(ExitCode::SUCCESS)
 }

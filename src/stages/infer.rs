@@ -98,8 +98,5 @@ pub fn predict(
 
 /// Voxels whose probability reaches a threshold.
 pub fn mask(probability: &Image, threshold: f32) -> Mask {
-    Mask {
-        data: probability.data.mapv(|p| u8::from(p >= threshold)),
-        affine: probability.affine,
-    }
+    Mask { data: probability.data.mapv(|p| u8::from(p >= threshold)), affine: probability.affine }
 }

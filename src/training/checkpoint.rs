@@ -119,7 +119,7 @@ impl Checkpoint {
         let bytes = read_bounded(path, MAX_BYTES)?;
         let broken = |what: String| {
             Error::data(format!("{source}: {what}"))
-                .hint("the file is damaged or no model of this software; train the model again")
+                .hint("give what a train step wrote, or a state dict saved with safetensors.torch.save_file")
         };
         let wrong = |e| broken(format!("this is no safetensors file ({e})"));
         let (header_bytes, header) = SafeTensors::read_metadata(&bytes).map_err(wrong)?;
@@ -133,7 +133,9 @@ impl Checkpoint {
                 Dtype::F16 => Kind::Half,
                 Dtype::BF16 => Kind::BFloat16,
                 Dtype::I64 => Kind::Int64,
-                other => return Err(broken(format!("tensor {name} is {other:?}, expected floats"))),
+                other => {
+                    return Err(broken(format!("tensor {name} is {other:?}, expected floats")));
+                }
             };
             let shape = info.shape.iter().map(|n| *n as i64).collect();
             let place = start + info.data_offsets.0..start + info.data_offsets.1;

@@ -101,7 +101,9 @@ impl SwinParams {
         let mut wrong = Vec::new();
         let Self { feature_size, depths, num_heads, window_size, .. } = *self;
         if !(12..=192).contains(&feature_size) || !feature_size.is_multiple_of(12) {
-            wrong.push(format!("feature_size is {feature_size}, expected a multiple of 12 up to 192"));
+            wrong.push(format!(
+                "feature_size is {feature_size}, expected a multiple of 12 up to 192"
+            ));
         }
         if depths.iter().any(|d| !(1..=32).contains(d)) {
             wrong.push(format!("depths are {depths:?}, expected four counts from 1 to 32"));
@@ -109,7 +111,9 @@ impl SwinParams {
         for (stage, heads) in num_heads.into_iter().enumerate() {
             let features = feature_size << stage;
             if heads == 0 || !features.is_multiple_of(heads) {
-                wrong.push(format!("num_heads has {heads} for {features} features, expected a divisor"));
+                wrong.push(format!(
+                    "num_heads has {heads} for {features} features, expected a divisor"
+                ));
             }
         }
         if !(2..=16).contains(&window_size) {
@@ -223,7 +227,9 @@ mod tests {
             swin_unetr,
             ..TrainParams::default()
         });
-        for word in ["feature_size is 20", "num_heads has 0", "window_size is 1", "drop_rate is NaN"] {
+        for word in
+            ["feature_size is 20", "num_heads has 0", "window_size is 1", "drop_rate is NaN"]
+        {
             assert!(found.contains(word), "{found}");
         }
         let found = reasons(&TrainParams {

@@ -116,7 +116,10 @@ impl PredictOptions {
             wrong.push(format!("spacing_mm is {:?}, expected numbers above 0", self.spacing_mm));
         }
         if self.intensity_scale.is_some_and(|s| !s.is_finite() || s <= 0.0) {
-            wrong.push(format!("intensity_scale is {:?}, expected more than 0", self.intensity_scale));
+            wrong.push(format!(
+                "intensity_scale is {:?}, expected more than 0",
+                self.intensity_scale
+            ));
         }
         if wrong.is_empty() {
             return Ok(());

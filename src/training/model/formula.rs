@@ -37,14 +37,17 @@ pub fn fill(store: &Store) -> Result<(), TchError> {
         let values = formula(name, named.tensor.numel());
         let fan_in: i64 = shape[1..].iter().product();
         let spread = (6.0 / fan_in as f64).sqrt();
-        let scale = name.ends_with("weight") || name.ends_with("running_var");
+        let scale = ["weight", "scale", "variance"].iter().any(|end| name.ends_with(end));
         let value = |v: f64| match shape.len() {
             1 if scale => 1.0 + 0.3 * v,
             1 => 0.3 * v,
             _ => spread * v,
         };
         let values: Vec<f32> = values.map(|v| value(v) as f32).collect();
-        named.tensor.shallow_clone().f_copy_(&Tensor::f_from_slice(&values)?.f_view(&shape[..])?)?;
+        named
+            .tensor
+            .shallow_clone()
+            .f_copy_(&Tensor::f_from_slice(&values)?.f_view(&shape[..])?)?;
     }
     Ok(())
 }

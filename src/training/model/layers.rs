@@ -1,4 +1,4 @@
-//! What networks are built of. A layer keeps handles on tensors that a [`Store`] names as PyTorch would.
+//! What networks are built of. A layer keeps handles on named tensors of a [`Store`].
 
 use tch::{TchError, Tensor};
 use torcula::engine::learner::Normalization;
@@ -97,17 +97,24 @@ impl Norm {
         channels: i64,
         normalization: Normalization,
     ) -> Result<Self, TchError> {
-        let scale = store.constant(&format!("{name}.weight"), channels, 1.0)?;
-        let shift = store.constant(&format!("{name}.bias"), channels, 0.0)?;
+        let scale = store.constant(&format!("{name}.scale"), channels, 1.0)?;
+        let shift = store.constant(&format!("{name}.shift"), channels, 0.0)?;
         let kind = match normalization {
             Normalization::Batch => Kind::Batch([
-                store.statistic(&format!("{name}.running_mean"), channels, 0.0)?,
-                store.statistic(&format!("{name}.running_var"), channels, 1.0)?,
+                store.statistic(&format!("{name}.mean"), channels, 0.0)?,
+                store.statistic(&format!("{name}.variance"), channels, 1.0)?,
             ]),
             Normalization::Instance => Kind::Instance,
             Normalization::Group => Kind::Group(greatest_common_divisor(channels, GROUPS)),
         };
         Ok(Self { affine: Some([scale, shift]), kind })
+    }
+
+    /// Instance normalisation with a trained scale and shift, named as PyTorch does.
+    pub fn instance(store: &mut Store, name: &str, channels: i64) -> Result<Self, TchError> {
+        let scale = store.constant(&format!("{name}.weight"), channels, 1.0)?;
+        let shift = store.constant(&format!("{name}.bias"), channels, 0.0)?;
+        Ok(Self { affine: Some([scale, shift]), kind: Kind::Instance })
     }
 
     /// Instance normalisation without parameters.
@@ -171,7 +178,8 @@ impl Linear {
     ) -> Result<Self, TchError> {
         let bound = 1.0 / (from as f64).sqrt();
         let weight = store.uniform(&format!("{name}.weight"), &[to, from], bound)?;
-        let bias = bias.then(|| store.uniform(&format!("{name}.bias"), &[to], bound)).transpose()?;
+        let bias =
+            bias.then(|| store.uniform(&format!("{name}.bias"), &[to], bound)).transpose()?;
         Ok(Self { weight, bias })
     }
 

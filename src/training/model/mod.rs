@@ -93,8 +93,7 @@ impl Store {
         shape: &[i64],
         mut draw: impl FnMut() -> f64,
     ) -> Result<Tensor, TchError> {
-        let values: Vec<f32> =
-            (0..shape.iter().product::<i64>()).map(|_| draw() as f32).collect();
+        let values: Vec<f32> = (0..shape.iter().product::<i64>()).map(|_| draw() as f32).collect();
         let tensor = Tensor::f_from_slice(&values)?.f_view(shape)?;
         self.insert(name, tensor, true, false)
     }

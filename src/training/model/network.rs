@@ -133,6 +133,12 @@ impl NetworkSpec {
             Architecture::Unet3d => {
                 Shape::Unet3d(UNet3dConfig::plan(channels, params, shape, spacing_mm)?)
             }
+            Architecture::SwinUnetr if shape.iter().all(|n| *n <= MULTIPLE) => {
+                return Err(Error::configuration(format!(
+                    "swin_unetr: of {shape:?} voxels one is left at the coarsest level, and nothing to normalise"
+                ))
+                .hint(format!("resample to more than {MULTIPLE} voxels along an axis, or train a unet3d")));
+            }
             Architecture::SwinUnetr => {
                 Shape::SwinUnetr(SwinUnetrConfig::plan(channels, &params.swin_unetr))
             }

@@ -32,11 +32,14 @@ pub(super) fn network(
         }
         _ => known(&file, options)?,
     };
-    let network = Network::new(spec, 0, device).map_err(|e| e.context(path.display().to_string()))?;
+    let network =
+        Network::new(spec, 0, device).map_err(|e| e.context(path.display().to_string()))?;
     let unknown = file.names().find(|name| !network.store.tensors().any(|(n, _)| n == *name));
     if let Some(name) = unknown {
         return Err(Error::data(format!("{file}: tensor {name} is in no network that is known"))
-            .hint("Swin UNETR with its Hyena blocks, and other networks of MONAI, cannot be read"));
+            .hint(
+                "Swin UNETR with its Hyena blocks, and other networks of MONAI, cannot be read",
+            ));
     }
     file.load_all(&network.store)?;
     Ok((network, file.metadata))

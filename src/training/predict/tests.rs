@@ -42,12 +42,28 @@ fn windows_are_blended_as_monai_blends_them() -> Result<()> {
     let path = folder.path().join("monai.safetensors");
     checkpoint(&path, 1)?;
     let plain = [
-        0.793_747_25, 0.227_119_95, 0.549_422_5, 0.077_293_27, 0.284_150_33, 0.440_851_45,
-        0.486_961_1, 0.785_285_77, 0.337_410_03, 0.131_958_71,
+        0.793_747_25,
+        0.227_119_95,
+        0.549_422_5,
+        0.077_293_27,
+        0.284_150_33,
+        0.440_851_45,
+        0.486_961_1,
+        0.785_285_77,
+        0.337_410_03,
+        0.131_958_71,
     ];
     let mirrored = [
-        0.593_063_89, 0.121_204_12, 0.264_834_49, 0.056_100_4, 0.504_400_73, 0.414_999_25,
-        0.409_045_07, 0.331_743_51, 0.243_679_37, 0.163_405_02,
+        0.593_063_89,
+        0.121_204_12,
+        0.264_834_49,
+        0.056_100_4,
+        0.504_400_73,
+        0.414_999_25,
+        0.409_045_07,
+        0.331_743_51,
+        0.243_679_37,
+        0.163_405_02,
     ];
     for (flip, expected) in [(vec![], plain), (vec![VoxelAxis::X, VoxelAxis::Z], mirrored)] {
         let predictor = TorchPredictor::open(&path, &PredictOptions { flip, ..options() })?;
@@ -82,9 +98,8 @@ fn what_does_not_fit_the_model_is_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("monai.safetensors");
     checkpoint(&path, 2)?;
-    let reason = |r: Result<TorchPredictor>| {
-        r.err().map(|e| e.reason().to_owned()).unwrap_or_default()
-    };
+    let reason =
+        |r: Result<TorchPredictor>| r.err().map(|e| e.reason().to_owned()).unwrap_or_default();
     let three = PredictOptions { channel: Some(2), ..options() };
     let found = reason(TorchPredictor::open(&path, &three));
     assert!(found.contains("the output has no channel 2, there are 2"), "{found}");

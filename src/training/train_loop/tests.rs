@@ -11,7 +11,7 @@ use torcula::volume::{Affine, Image, Volume};
 
 use super::*;
 use crate::TorchLearner;
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 
 const DIM: (usize, usize, usize) = (8, 16, 16);
 const SPACING_MM: [f64; 3] = [2.0, 2.0, 5.0];
@@ -176,6 +176,8 @@ fn with_every_option_and_stopped_anywhere_the_model_is_the_same() -> Result<()> 
         focal_gamma: 2.0,
         tversky_alpha: 0.3,
         tversky_beta: 0.7,
+        dropout: 0.2,
+        norm: torcula::engine::learner::Normalization::Instance,
         patch: Some([8, 12, 8]),
         ..small()
     };
@@ -250,6 +252,39 @@ fn what_a_parent_cannot_give_is_refused() -> Result<()> {
     let all = ["stem", "down0", "down1", "up0", "head"].map(str::to_owned).to_vec();
     let nothing = reason(TrainParams { freeze: all, ..small() });
     assert!(nothing.contains("leaves nothing to train"), "{nothing}");
+    Ok(())
+}
+
+#[test]
+fn coarse_levels_learn_with_deep_supervision() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let samples = [sample(0, 1.0)];
+    let strides = Some(vec![[2, 2, 1], [2, 2, 2]]);
+    let params = TrainParams { levels: 3, strides, deep_supervision: true, epochs: 1, ..small() };
+    let job = job(folder.path(), &samples, params)?;
+    let start = Training::new(&job, Device::Cpu)?;
+    let trained = Checkpoint::read(&train(&job, &|_| (), &|| false)?.path)?;
+    let sides = start.network.store.trainable().filter(|(name, _)| name.starts_with("side1."));
+    let mut changed = 0;
+    for (name, before) in sides {
+        let after = before.zeros_like();
+        trained.load(name, &after)?;
+        changed += usize::from(after != *before);
+    }
+    // Scale and shift of the norm, weight and bias of the convolution.
+    assert_eq!(changed, 4);
+    Ok(())
+}
+
+#[test]
+fn a_swin_unetr_needs_room() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let model = torcula::engine::learner::Architecture::SwinUnetr;
+    let params = TrainParams { model, levels: 4, filters: 16, ..small() };
+    let job = job(folder.path(), &[sample(0, 1.0)], params)?;
+    let error = Training::new(&job, Device::Cpu).err();
+    let reason = error.as_ref().map(Error::reason).unwrap_or_default();
+    assert!(reason.contains("one is left at the coarsest level"), "{reason}");
     Ok(())
 }
 

@@ -83,10 +83,13 @@ impl SwinUnetrConfig {
         };
         let embed = needed("swinViT.patch_embed.proj.weight", 5)?;
         let stage = |stage: usize, block: usize| format!("swinViT.layers{stage}.0.blocks.{block}");
-        let table = |s: usize| needed(&format!("{}.attn.relative_position_bias_table", stage(s, 0)), 2);
+        let table =
+            |s: usize| needed(&format!("{}.attn.relative_position_bias_table", stage(s, 0)), 2);
         let first = stage(1, 0);
         let depths = std::array::from_fn(|s| {
-            let blocks = (0..64).take_while(|b| file.shape(&format!("{}.norm1.weight", stage(s + 1, *b))).is_some());
+            let blocks = (0..64).take_while(|b| {
+                file.shape(&format!("{}.norm1.weight", stage(s + 1, *b))).is_some()
+            });
             blocks.count() as i64
         });
         let mut num_heads = [0; 4];

@@ -17,7 +17,6 @@ mod config;
 mod transformer;
 
 use tch::{TchError, Tensor};
-use torcula::engine::learner::Normalization;
 use torcula::error::Result;
 
 pub use config::SwinUnetrConfig;
@@ -64,8 +63,7 @@ impl SwinUnetr {
             encoder("encoder4", 4 * size, 4 * size)?,
             encoder("encoder10", 16 * size, 16 * size)?,
         ];
-        let mut decoder =
-            |name: &str, from: i64, to: i64| Up::new(store, name, [from, to], affine);
+        let mut decoder = |name: &str, from: i64, to: i64| Up::new(store, name, [from, to], affine);
         let decoders = [
             decoder("decoder5", 16 * size, 8 * size)?,
             decoder("decoder4", 8 * size, 4 * size)?,
@@ -131,10 +129,15 @@ impl Residual {
         affine: bool,
     ) -> Result<Self, TchError> {
         let mut normed = |number: usize, from: i64, kernel: i64| {
-            let conv =
-                Conv::new(store, &format!("{name}.conv{number}.conv"), [from, to], [kernel; 3], None)?;
+            let conv = Conv::new(
+                store,
+                &format!("{name}.conv{number}.conv"),
+                [from, to],
+                [kernel; 3],
+                None,
+            )?;
             let norm = match affine {
-                true => Norm::new(store, &format!("{name}.norm{number}"), to, Normalization::Instance)?,
+                true => Norm::instance(store, &format!("{name}.norm{number}"), to)?,
                 false => Norm::plain_instance(),
             };
             Ok::<_, TchError>((conv, norm))

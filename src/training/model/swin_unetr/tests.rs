@@ -114,7 +114,8 @@ fn the_shape_is_read_from_a_checkpoint() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("monai.safetensors");
     // What leaves no trace in the shapes is left to the user.
-    for expected in [config(24, 2, 3), SwinUnetrConfig { downsample: Merging::Merging, ..second() }] {
+    for expected in [config(24, 2, 3), SwinUnetrConfig { downsample: Merging::Merging, ..second() }]
+    {
         let mut store = Store::new(0, Device::Cpu);
         SwinUnetr::new(&mut store, &expected)?;
         let tensors = store.tensors().map(|(name, n)| (name.to_owned(), &n.tensor));

@@ -198,10 +198,6 @@ impl Windows {
         Self { size, window, shift, padded }
     }
 
-    fn count(&self) -> i64 {
-        (0..3).map(|a| self.padded[a] / self.window[a]).product()
-    }
-
     /// `[batch, d, h, w, features]` → `[batch · windows, tokens of a window, features]`
     fn divide(&self, x: &Tensor) -> Result<Tensor, TchError> {
         let ([d, h, w], [a, b, c], shape) = (self.padded, self.window, x.size());

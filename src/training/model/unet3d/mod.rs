@@ -6,8 +6,7 @@
 //!                          └ pool ─ unit ─ unit ─ up ┘  └ side: norm ReLU conv 1×1×1, with deep supervision
 //! ```
 //!
-//! Parameters are named as PyTorch names them (`down0.0.norm.weight`, `stem.weight`): `benches/peers/unet3d.py` is the same
-//! network in PyTorch and loads them unchanged.
+//! `benches/peers/unet3d.py` is the same network in PyTorch, with the same names, and loads the tensors unchanged.
 
 mod plan;
 
@@ -91,7 +90,8 @@ impl UNet3d {
         let mut heads = vec![self.head.forward(&levels[0], true)?];
         for (side, level) in self.sides.iter().zip(&levels[1..]) {
             let coarse = side.forward(level, true)?;
-            let fine = coarse.f_upsample_trilinear3d(&images.size()[2..], false, None, None, None)?;
+            let fine =
+                coarse.f_upsample_trilinear3d(&images.size()[2..], false, None, None, None)?;
             heads.push(fine);
         }
         Ok(heads)

@@ -39,13 +39,10 @@ fn kernels_and_strides_can_be_given() -> Result<()> {
     let config = UNet3dConfig::plan(1, &params, [16, 16, 5], [1.0, 1.0, 4.0])?;
     assert_eq!(config.kernels, [[1, 3, 5], [3; 3]]);
     assert_eq!(config.strides, [[1, 2, 4]]);
-    let deep = TrainParams { strides: Some(vec![[2, 2, 4]; 2]), ..TrainParams { levels: 3, ..params } };
-    let error = UNet3dConfig::plan(
-        1,
-        &TrainParams { kernels: None, ..deep },
-        [16, 16, 5],
-        [1.0, 1.0, 4.0],
-    );
+    let deep =
+        TrainParams { strides: Some(vec![[2, 2, 4]; 2]), ..TrainParams { levels: 3, ..params } };
+    let error =
+        UNet3dConfig::plan(1, &TrainParams { kernels: None, ..deep }, [16, 16, 5], [1.0, 1.0, 4.0]);
     let reason = error.err().map(|e| e.reason().to_owned()).unwrap_or_default();
     assert!(reason.contains("16 voxels along z into one, the samples have 5"), "{reason}");
     Ok(())
@@ -104,6 +101,40 @@ fn one_seed_gives_one_network() -> Result<()> {
     Ok(())
 }
 
+/// Models of earlier versions load: names, and the weights that a seed gives, are kept.
+#[test]
+fn the_defaults_are_the_network_of_earlier_models() -> Result<()> {
+    let config = plan(2, [8; 3], [1.0; 3])?;
+    let mut store = Store::new(3, Device::Cpu);
+    let net = UNet3d::new(&mut store, &config)?;
+    let mut names: Vec<String> =
+        ["stem.weight", "up0.weight", "up0.bias", "head.conv.bias"].map(str::to_owned).to_vec();
+    for unit in ["down0.0", "down0.1", "down1.0", "down1.1", "up0.0", "up0.1", "head"] {
+        for tensor in ["scale", "shift", "mean", "variance"] {
+            names.push(format!("{unit}.norm.{tensor}"));
+        }
+        names.push(format!("{unit}.conv.weight"));
+    }
+    names.sort();
+    assert_eq!(store.tensors().map(|(name, _)| name).collect::<Vec<_>>(), names);
+    assert_eq!(store.parameters(), 5197);
+    // The logits in training of the first version of this network.
+    let expected = [
+        -7.187_313_56,
+        -6.173_264_5,
+        -8.244_599_34,
+        -7.817_279_82,
+        -7.0,
+        -7.199_807_17,
+        -7.659_389_97,
+        -7.276_088_71,
+        -7.136_288_64,
+        -7.580_305_58,
+    ];
+    let run = || assert_close("logits", &net.forward(&image(&[1, 1, 8, 8, 8])?, true)?, &expected);
+    run().map_err(|e| torch_error(&e))
+}
+
 /// The network of `UNET` in benches/peers/networks.py.
 fn twin(norm: Normalization) -> Result<(Store, UNet3d)> {
     let config = UNet3dConfig {
@@ -127,21 +158,54 @@ fn outputs_are_those_of_the_twin_in_pytorch() -> Result<()> {
     for (norm, expected, first, second) in [
         (
             Normalization::Batch,
-            [-0.304_170_31, 0.362_200_35, -0.286_921_8, -0.304_843_25],
-            [-0.708_373_07, 1.013_478_04, -2.843_367_82, -1.229_454_87],
-            [0.254_663_85, 0.410_757_3, 0.444_081_25, 0.300_768_29],
+            [
+                0.765_649_44,
+                0.140_353_35,
+                -0.498_468_73,
+                0.054_375_68,
+                0.023_579_87,
+                1.063_913_58,
+                -0.051_356_78,
+                0.559_948_68,
+                -1.828_851_22,
+                0.057_408_15,
+            ],
+            [1.710_194_95, 1.027_565_12, -1.905_141_35, -0.453_724_89],
+            [0.898_258_86, 0.361_296_27, 0.393_627_58, 0.104_083_49],
         ),
         (
             Normalization::Instance,
-            [-0.932_905_02, 1.336_985_47, -2.469_679_83, -1.862_823_72],
-            [-0.932_905_02, 1.336_985_47, -2.469_679_83, -1.862_823_72],
-            [0.366_067_56, 0.776_331_54, 0.404_192_57, 0.682_337_34],
+            [
+                1.334_427_95,
+                0.984_513_34,
+                -1.984_805_58,
+                -0.472_396_37,
+                -0.798_394_68,
+                0.940_169_57,
+                -0.569_296_48,
+                0.750_015_97,
+                -1.276_551_49,
+                0.123_285_34,
+            ],
+            [1.334_427_95, 0.984_513_34, -1.984_805_58, -0.472_396_37],
+            [0.720_369_76, 0.468_517_99, 0.321_577_61, -0.017_957_14],
         ),
         (
             Normalization::Group,
-            [-1.555_916_07, 0.107_046_26, -1.939_388_51, 0.132_541_37],
-            [-1.555_916_07, 0.107_046_26, -1.939_388_51, 0.132_541_37],
-            [0.361_186_57, 0.778_477_25, 0.162_854_52, -0.387_343_76],
+            [
+                0.842_106_64,
+                0.269_550_32,
+                -1.683_967_71,
+                -0.905_024_77,
+                -0.348_717_15,
+                1.717_240_45,
+                -0.897_110_34,
+                0.825_113_36,
+                -1.507_271_53,
+                -0.528_160_04,
+            ],
+            [0.842_106_64, 0.269_550_32, -1.683_967_71, -0.905_024_77],
+            [1.007_208_35, 0.443_553_18, -0.020_031_9, 0.114_494_14],
         ),
     ] {
         let (_store, net) = twin(norm)?;
@@ -169,7 +233,10 @@ fn dropped_channels_are_drawn_in_training_alone() -> Result<()> {
             tch::manual_seed(5);
             let found = crate::checkpoint::values(&net.forward(&images, training)?);
             tch::manual_seed(6);
-            Ok::<_, TchError>((found?, crate::checkpoint::values(&net.forward(&images, training)?)?))
+            Ok::<_, TchError>((
+                found?,
+                crate::checkpoint::values(&net.forward(&images, training)?)?,
+            ))
         };
         Ok::<_, TchError>((values(true)?, values(false)?))
     };
