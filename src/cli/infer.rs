@@ -97,8 +97,8 @@ pub fn infer(args: &InferArgs, learner: Option<Arc<dyn Learner>>) -> Result<Exit
         args.input.display(),
         inside as f64 * voxel_ml,
         opened.as_secs_f64(),
-        (read - opened).as_secs_f64(),
-        (ran - read).as_secs_f64()
+        read.saturating_sub(opened).as_secs_f64(),
+        ran.saturating_sub(read).as_secs_f64()
     ));
     Ok(ExitCode::SUCCESS)
 }
