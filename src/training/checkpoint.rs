@@ -202,7 +202,7 @@ impl Checkpoint {
             let from = Tensor::f_from_data_size(bytes, &stored.shape, stored.kind)?;
             tensor.shallow_clone().f_copy_(&from)
         };
-        copy().map(|_| ()).map_err(|e| torch_error(&e))
+        copy().map_err(|e| torch_error(&e))
     }
 
     /// Copies every tensor that a network keeps from the file.
@@ -210,8 +210,8 @@ impl Checkpoint {
     /// # Errors
     /// A data error where one is missing or has another shape.
     pub fn load_all(&self, store: &Store) -> Result<()> {
-        let kept = store.tensors().filter(|(_, named)| !named.computed);
-        kept.map(|(name, named)| self.load(name, &named.tensor)).collect()
+        let mut kept = store.tensors().filter(|(_, named)| !named.computed);
+        kept.try_for_each(|(name, named)| self.load(name, &named.tensor))
     }
 }
 

@@ -200,7 +200,7 @@ pub struct Network {
 
 #[derive(Debug)]
 enum Net {
-    Unet3d(UNet3d),
+    Unet3d(Box<UNet3d>),
     SwinUnetr(Box<SwinUnetr>),
 }
 
@@ -213,7 +213,7 @@ impl Network {
         spec.check()?;
         let mut store = Store::new(seed, device);
         let net = match &spec.network {
-            Shape::Unet3d(config) => Net::Unet3d(UNet3d::new(&mut store, config)?),
+            Shape::Unet3d(config) => Net::Unet3d(Box::new(UNet3d::new(&mut store, config)?)),
             Shape::SwinUnetr(config) => {
                 Net::SwinUnetr(Box::new(SwinUnetr::new(&mut store, config)?))
             }

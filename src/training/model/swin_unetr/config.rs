@@ -10,6 +10,7 @@ use crate::checkpoint::Checkpoint;
 /// The shape of the network: all that is needed to build it again. Names are those of MONAI's arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "they are the arguments of MONAI's SwinUNETR")]
 pub struct SwinUnetrConfig {
     /// Channels of the image (`in_channels`).
     pub channels: i64,

@@ -85,7 +85,9 @@ impl SwinUnetr {
     /// # Errors
     /// libtorch's: another shape, or memory that ran out.
     pub fn forward(&self, images: &Tensor, training: bool) -> Result<Tensor, TchError> {
-        if let Some(wrong) = images.size()[2..].iter().find(|n| **n as usize % MULTIPLE != 0) {
+        if let Some(wrong) =
+            images.size()[2..].iter().find(|n| !(**n as usize).is_multiple_of(MULTIPLE))
+        {
             return Err(TchError::Shape(format!(
                 "swin_unetr: an axis has {wrong} voxels, expected a multiple of {MULTIPLE}"
             )));

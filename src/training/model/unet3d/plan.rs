@@ -68,9 +68,9 @@ impl UNet3dConfig {
         let (kernels, strides) = match (&params.kernels, &params.strides) {
             (Some(kernels), Some(strides)) => (given(kernels), given(strides)),
             (kernels, strides) => {
-                let planned = follow(levels, shape, spacing_mm)?;
-                let kernels = kernels.as_deref().map_or(planned.0, given);
-                (kernels, strides.as_deref().map_or(planned.1, given))
+                let [kernel, stride] = follow(levels, shape, spacing_mm)?;
+                let kernels = kernels.as_deref().map_or(kernel, given);
+                (kernels, strides.as_deref().map_or(stride, given))
             }
         };
         let config = Self {
@@ -127,11 +127,7 @@ impl UNet3dConfig {
 }
 
 /// Kernels of every level and strides between them, along z, y, x, that follow from the grid.
-fn follow(
-    levels: usize,
-    shape: [usize; 3],
-    spacing_mm: [f64; 3],
-) -> Result<(Vec<[i64; 3]>, Vec<[i64; 3]>)> {
+fn follow(levels: usize, shape: [usize; 3], spacing_mm: [f64; 3]) -> Result<[Vec<[i64; 3]>; 2]> {
     let (mut shape, mut spacing) = (shape, spacing_mm);
     let (mut kernels, mut strides) = (Vec::new(), Vec::new());
     let mut convolved = [false; 3];
@@ -158,7 +154,7 @@ fn follow(
         }
         strides.push(zyx(pooled.map(|p| if p { 2 } else { 1 })));
     }
-    Ok((kernels, strides))
+    Ok([kernels, strides])
 }
 
 fn zyx<T: Copy>([x, y, z]: [T; 3]) -> [T; 3] {
