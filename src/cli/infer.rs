@@ -15,22 +15,24 @@ use crate::engine::{Case, CaseInput, CaseStop, Context, Slot, on_grid};
 use crate::error::{Error, Result};
 use crate::formats::files::read_text;
 use crate::formats::nifti::{self, WriteOptions};
+use crate::imaging::resample::{Interpolation, resample_image};
 use crate::pipeline;
 use crate::stages::infer::{mask, predict};
 use crate::stages::resample::Resample;
 use crate::stages::{Check, StageSpec};
-use crate::volume::Image;
+use crate::volume::{Grid, Image};
 
 /// A model's settings are a few lines.
 const MAX_SETTINGS_BYTES: u64 = 1 << 20;
-/// Metadata of a model that was trained here: how its samples were resampled.
+/// Metadata of a model that was trained here: the stages that its images went through, and how its samples were resampled.
+const STAGES: &str = "torcula.stages";
 const RESAMPLE: &str = "torcula.resample";
 
 /// Arguments of `infer`.
 #[derive(Debug, Args)]
 pub struct InferArgs {
-    /// The model: what a train step wrote, or a Swin UNETR of MONAI (safetensors). Settings beside a checkpoint from
-    /// elsewhere (model.yaml or model.json) are taken as if given with --set
+    /// The model: what a train step wrote (`torcula models export`), or a Swin UNETR of MONAI (safetensors). Settings beside
+    /// a checkpoint from elsewhere (model.yaml or model.json) are taken as if given with --set
     model: PathBuf,
     /// The image (.nii, .nii.gz, .hdr/.img)
     input: PathBuf,
@@ -45,9 +47,13 @@ pub struct InferArgs {
     /// Another channel of the network's input, on the image's grid; once for each
     #[arg(long, value_name = "FILE")]
     channel: Vec<PathBuf>,
-    /// A stage that the image goes through before, such as skull_strip or 'n4={shrink: 4}'; several in their order
+    /// A stage that the image goes through before, such as skull_strip or 'n4={shrink: 4}'; several in their order.
+    /// Without it, the stages that the images of the model's training went through
     #[arg(long, value_name = "STAGE[=PARAMETERS]")]
     stage: Vec<String>,
+    /// The image has gone through the model's stages already
+    #[arg(long, conflicts_with = "stage")]
+    prepared: bool,
     /// Volume of a 4-D image
     #[arg(long, default_value_t = 0)]
     volume: i64,
@@ -59,7 +65,7 @@ pub struct InferArgs {
 
 /// `torcula infer`.
 pub fn infer(args: &InferArgs, learner: Option<Arc<dyn Learner>>) -> Result<ExitCode> {
-    let stages = args.stage.iter().map(|text| stage(text)).collect::<Result<Vec<_>>>()?;
+    let asked = args.stage.iter().map(|text| stage(text)).collect::<Result<Vec<_>>>()?;
     let options = options(args)?;
     if !(0.0..=1.0).contains(&args.threshold) {
         let found = format!("--threshold {}: expected 0 to 1", args.threshold);
@@ -69,9 +75,10 @@ pub fn infer(args: &InferArgs, learner: Option<Arc<dyn Learner>>) -> Result<Exit
     let start = Instant::now();
     let predictor = learner.predictor(&args.model, &options)?;
     let resample = resample(predictor.as_ref())?;
+    let stages = if asked.is_empty() { stages(args, predictor.as_ref())? } else { asked };
     let opened = start.elapsed();
     let context = Context::new(0, CaseStop::default());
-    let image = prepared(args, &stages, &context)?;
+    let (image, native) = prepared(args, &stages, &context)?;
     let mut images = vec![image];
     for path in &args.channel {
         let channel = nifti::read_image(path, 0)?.0;
@@ -81,6 +88,10 @@ pub fn infer(args: &InferArgs, learner: Option<Arc<dyn Learner>>) -> Result<Exit
     let read = start.elapsed();
     let channels: Vec<&Image> = images.iter().collect();
     let probability = predict(predictor.as_ref(), &channels, &resample, &context)
+        .and_then(|probability| match probability.grid() == native {
+            true => Ok(probability),
+            false => resample_image(&probability, &native, Interpolation::Linear, 0.0),
+        })
         .map_err(|e| e.context(args.input.display().to_string()))?;
     let ran = start.elapsed();
     let lesion = mask(&probability, args.threshold);
@@ -103,8 +114,39 @@ pub fn infer(args: &InferArgs, learner: Option<Arc<dyn Learner>>) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// The image after the stages that were asked for.
-fn prepared(args: &InferArgs, stages: &[StageSpec], context: &Context) -> Result<Image> {
+/// The stages of the model's training.
+fn stages(args: &InferArgs, predictor: &dyn Predictor) -> Result<Vec<StageSpec>> {
+    let metadata = predictor.metadata();
+    let Some(text) = metadata.get(STAGES).filter(|_| !args.prepared) else {
+        if !args.prepared && metadata.contains_key(RESAMPLE) {
+            output::note(
+                "the model does not say which stages its images went through: --stage names them",
+            );
+        }
+        return Ok(Vec::new());
+    };
+    let wrong = |what: String| Error::data(format!("the model's metadata `{STAGES}`: {what}"));
+    let found: Vec<Map<String, Value>> =
+        serde_json::from_str(text).map_err(|e| wrong(e.to_string()))?;
+    let stages = found
+        .into_iter()
+        .flatten()
+        // What was random in the training has no place here.
+        .filter(|(name, _)| name != "augment")
+        .map(|(name, value)| StageSpec::from_parts(&name, value).map_err(|p| problems(STAGES, &p)))
+        .collect::<Result<Vec<_>>>()?;
+    if !stages.is_empty() {
+        let names: Vec<&str> = stages.iter().map(StageSpec::name).collect();
+        output::note(format!(
+            "as in the model's training, the image goes through {} (not with --prepared)",
+            names.join(", ")
+        ));
+    }
+    Ok(stages)
+}
+
+/// The image after its stages, and the grid that it had before.
+fn prepared(args: &InferArgs, stages: &[StageSpec], context: &Context) -> Result<(Image, Grid)> {
     let name = args.input.file_name().map(|n| n.to_string_lossy().into_owned());
     let mut case = Case::new(CaseInput {
         case_id: name.unwrap_or_default(),
@@ -113,11 +155,13 @@ fn prepared(args: &InferArgs, stages: &[StageSpec], context: &Context) -> Result
         ..CaseInput::default()
     });
     case.load(Slot::Image)?;
+    let native = case.image()?.grid();
     for stage in stages {
-        let named = |e: Error| e.context(format!("--stage {}", stage.name()));
+        let named = |e: Error| e.context(format!("{}: {}", args.input.display(), stage.name()));
         stage.stage().run(&mut case, context).map_err(named)?;
     }
-    case.image.take().ok_or_else(|| Error::bug("a stage left no image"))
+    let image = case.image.take().ok_or_else(|| Error::bug("a stage left no image"))?;
+    Ok((image, native))
 }
 
 /// `NAME` or `NAME=PARAMETERS`, the parameters as YAML.
@@ -191,6 +235,7 @@ mod tests {
             threshold: 0.5,
             channel: Vec::new(),
             stage: Vec::new(),
+            prepared: false,
             volume: 0,
             sets: sets.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         }

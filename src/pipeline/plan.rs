@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
+use super::check::sql::relations;
 use super::expect::Expectation;
 use super::phantom::PhantomParams;
 use super::spec::{
@@ -207,6 +208,38 @@ impl Pipeline {
         }
         found.reverse();
         found
+    }
+
+    /// The stages that the images of a step have gone through since the files of the cases; those of a step that writes shards are
+    /// not counted. None where that cannot be told: images come on several ways, or from the table of all artifacts.
+    pub fn stages_of(&self, step: &Step) -> Option<Vec<StageSpec>> {
+        let sources = match &step.from {
+            Source::None => Vec::new(),
+            Source::Step { name, .. } => vec![name.clone()],
+            Source::Sql { query, .. } => relations(query).ok()?,
+        };
+        let mut ways = Vec::new();
+        for source in &sources {
+            match source.split('@').next().unwrap_or_default() {
+                "artifacts" => return None,
+                "cases" => ways.push(Vec::new()),
+                name => {
+                    for step in self.steps.iter().filter(|step| step.is_called(name)) {
+                        ways.push(self.stages_of(step)?);
+                    }
+                }
+            }
+        }
+        let mut stages = ways.pop().unwrap_or_default();
+        if ways.iter().any(|way| *way != stages) {
+            return None;
+        }
+        if let Action::Stages(StagesAction { stages: own, output: Output::Files, .. }) =
+            &step.action
+        {
+            stages.extend(own.iter().cloned());
+        }
+        Some(stages)
     }
 
     /// Fills in [`resolved`](Self::resolved) and [`hash`](Self::hash).

@@ -150,6 +150,23 @@ pub fn train_step<'a>(pipeline: &'a Pipeline, name: &str) -> Result<(&'a Step, &
 
 /// The grid that a train step's samples are on: the resample stage of the step that wrote its shards.
 pub fn training_grid(pipeline: &Pipeline, train: &str) -> Result<Resample> {
+    let (step, stages) = shards_step(pipeline, train)?;
+    match stages {
+        [] => Ok(Resample::default()),
+        [StageSpec::Resample(resample)] => Ok(resample.clone()),
+        _ => Err(Error::configuration(format!(
+            "steps.{}: a step that writes shards may only resample",
+            step.name
+        ))
+        .hint("put the other stages into the step before it, so that infer sees the same input")),
+    }
+}
+
+/// The step that wrote the shards of a train step, and its stages.
+pub fn shards_step<'p>(
+    pipeline: &'p Pipeline,
+    train: &'p str,
+) -> Result<(&'p Step, &'p [StageSpec])> {
     let find = |name: &str| pipeline.steps.iter().find(|step| step.is_called(name));
     let mut open = vec![train];
     let mut seen = HashSet::new();
@@ -159,15 +176,7 @@ pub fn training_grid(pipeline: &Pipeline, train: &str) -> Result<Resample> {
         };
         if let Action::Stages(StagesAction { stages, output: Output::Shards(_), .. }) = &step.action
         {
-            return match stages.as_slice() {
-                [] => Ok(Resample::default()),
-                [StageSpec::Resample(resample)] => Ok(resample.clone()),
-                _ => Err(Error::configuration(format!(
-                    "steps.{}: a step that writes shards may only resample",
-                    step.name
-                ))
-                .hint("put the other stages into the step before it, so that infer sees the same input")),
-            };
+            return Ok((step, stages));
         }
         match &step.from {
             Source::Step { name: from, .. } => open.push(from),

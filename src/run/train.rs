@@ -262,6 +262,11 @@ async fn job(
         ("torcula.seed".to_owned(), seed.to_string()),
         ("torcula.resample".to_owned(), serde_json::to_string(&grid).unwrap_or_default()),
     ]);
+    let (shards, _) = plan::shards_step(runner.pipeline, &step.name)?;
+    if let Some(stages) = runner.pipeline.stages_of(shards) {
+        let text = serde_json::to_string(&stages).map_err(|e| Error::bug(e.to_string()))?;
+        metadata.insert("torcula.stages".to_owned(), text);
+    }
     metadata.extend(parent.map(|p| ("torcula.parent".to_owned(), p.model_id.clone())));
     Ok(TrainJob {
         params: action.params.clone(),

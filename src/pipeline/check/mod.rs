@@ -5,7 +5,7 @@
 
 mod flow;
 mod graph;
-mod sql;
+pub(super) mod sql;
 mod steps;
 mod study;
 mod training;
