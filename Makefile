@@ -32,7 +32,7 @@ study: build ## the study of pipelines/noh2023-small.yaml on four synthetic regi
 
 test: setup $(PYTHON) ## every test
 	@cargo build --workspace
-	@TORCULA_PYTHON=$(CURDIR)/$(PYTHON) cargo test --workspace
+	@TORCULA_PYTHON=$(CURDIR)/$(PYTHON) TORCULA_TORCH_PYTHON=$(wildcard $(CURDIR)/$(PEERS)) cargo test --workspace
 
 check: setup $(PYTHON) ## format, lints, layers, licences, spelling, documentation
 	@cargo fmt --all --check
@@ -47,6 +47,7 @@ format: ## format the code
 
 peers: setup $(PEERS) ## every kernel against the reference tools: do they agree?
 	@$(PEERS) benches/peers/run.py agree $(if $(TORCULA_REAL_DATA),--real $(TORCULA_REAL_DATA))
+	@TORCULA_TORCH_PYTHON=$(CURDIR)/$(PEERS) cargo test --package torcula-training --test end_to_end models
 
 bench-peers: setup $(PEERS) ## every kernel against the reference tools: CPU time; writes benches/peers/RESULTS.md
 	@cargo build --release --bin torcula

@@ -1,6 +1,6 @@
 """The project's 3D U-Net in PyTorch, parameter for parameter: a model that Torcula trained loads unchanged.
 
-    with safe_open("model.safetensors", "pt") as file:
+    with safe_open("unet.safetensors", "pt") as file:
         spec = json.loads(file.metadata()["torcula.network"])
         net = UNet3d(**spec["network"]["unet3d"]).eval()
         net.load_state_dict({name: file.get_tensor(name) for name in file.keys()})

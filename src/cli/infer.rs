@@ -71,6 +71,11 @@ pub fn infer(args: &InferArgs, learner: Option<Arc<dyn Learner>>) -> Result<Exit
         let found = format!("--threshold {}: expected 0 to 1", args.threshold);
         return Err(Error::configuration(found).hint("0.5 is the network's own decision"));
     }
+    if !args.model.is_file() {
+        let found = format!("there is no model file {}", args.model.display());
+        return Err(Error::configuration(found)
+            .hint("`torcula models` lists the models of a catalog, `torcula models export MODEL FILE` makes a file of one"));
+    }
     let Some(learner) = learner else { return Err(run::exec_training()) };
     let start = Instant::now();
     let predictor = learner.predictor(&args.model, &options)?;

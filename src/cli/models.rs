@@ -9,7 +9,10 @@ use serde::Deserialize;
 use super::{CatalogArgs, output, runtime};
 use crate::catalog::{self, ModelRow, SessionAt};
 use crate::error::{Error, Result};
-use crate::formats::files::copy;
+use crate::formats::files::{copy, publish};
+
+/// `unet3d` in PyTorch.
+const UNET3D: &str = include_str!("../../benches/peers/unet3d.py");
 
 /// Arguments of `models`.
 #[derive(Debug, Args)]
@@ -42,6 +45,9 @@ struct ExportArgs {
     model: String,
     /// Where the file goes (.safetensors)
     output: PathBuf,
+    /// Where the network's code in PyTorch goes (.py); a swin_unetr needs none, it is MONAI's SwinUNETR
+    #[arg(long, value_name = "FILE")]
+    pytorch: Option<PathBuf>,
     #[command(flatten)]
     catalog: CatalogArgs,
 }
@@ -137,10 +143,23 @@ fn export(args: &ExportArgs) -> Result<ExitCode> {
     let named = |row: &&ModelRow| row.model_id == args.model || row.name == args.model;
     let Some(row) = rows.iter().rev().find(named) else {
         let known: Vec<&str> = rows.iter().map(|r| r.model_id.as_str()).collect();
-        return Err(Error::configuration(format!("there is no model `{}`", args.model))
-            .hint(format!("known: {}", known.join(", "))));
+        return Err(Error::configuration(format!("there is no model `{}`", args.model)).hint(
+            match known.as_slice() {
+                [] => "the catalog has none: a pipeline's train step makes them".to_owned(),
+                known => format!("known: {}", known.join(", ")),
+            },
+        ));
     };
+    if args.pytorch.is_some() && row.architecture != "unet3d" {
+        let found = format!("--pytorch: {} is a {}", row.model_id, row.architecture);
+        return Err(Error::configuration(found)
+            .hint("its tensors have MONAI's names: load them into monai.networks.nets.SwinUNETR"));
+    }
     copy(Path::new(&row.uri), &args.output, &row.blake3)?;
+    if let Some(path) = &args.pytorch {
+        let failed = |e| Error::io(format!("{} cannot be written: {e}", path.display()));
+        publish(path, |out| out.write_all(UNET3D.as_bytes()).map_err(failed))?;
+    }
     output::note(format!(
         "{} → {} (DSC {:.3})",
         row.model_id,

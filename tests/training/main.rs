@@ -1,6 +1,7 @@
 //! The shipped pipelines with their training, from images to a report.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic")]
 
+mod models;
 mod resume;
 
 use std::path::{Path, PathBuf};
