@@ -14,6 +14,7 @@ use crate::engine::parameters::{ParameterProblem, parse_strictly};
 use crate::engine::{Case, CaseInput, CaseStop, Context, Slot, on_grid};
 use crate::error::{Error, Result};
 use crate::formats::files::read_text;
+use crate::formats::gradients;
 use crate::formats::nifti::{self, WriteOptions};
 use crate::imaging::resample::{Interpolation, resample_image};
 use crate::pipeline;
@@ -54,9 +55,9 @@ pub struct InferArgs {
     /// The image has gone through the model's stages already
     #[arg(long, conflicts_with = "stage")]
     prepared: bool,
-    /// Volume of a 4-D image
-    #[arg(long, default_value_t = 0)]
-    volume: i64,
+    /// Volume of a 4-D image, from 0 [default: the one nearest to b = 1000 by the .bval file beside the image]
+    #[arg(long, value_name = "N")]
+    volume: Option<usize>,
     /// Set how the network is run (window, overlap, flip, device), and for a checkpoint from elsewhere what it does not say
     /// (spacing_mm, intensity_scale, axes, downsample, normalize, activation, channel)
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = key_value)]
@@ -156,7 +157,7 @@ fn prepared(args: &InferArgs, stages: &[StageSpec], context: &Context) -> Result
     let mut case = Case::new(CaseInput {
         case_id: name.unwrap_or_default(),
         image_uri: Some(args.input.to_string_lossy().into_owned()),
-        image_volume: Some(args.volume),
+        image_volume: Some(volume(args)? as i64),
         ..CaseInput::default()
     });
     case.load(Slot::Image)?;
@@ -167,6 +168,28 @@ fn prepared(args: &InferArgs, stages: &[StageSpec], context: &Context) -> Result
     }
     let image = case.image.take().ok_or_else(|| Error::bug("a stage left no image"))?;
     Ok((image, native))
+}
+
+/// The volume that is segmented: the diffusion-weighted one, as an ingest chooses it.
+fn volume(args: &InferArgs) -> Result<usize> {
+    if let Some(volume) = args.volume {
+        return Ok(volume);
+    }
+    let volumes = nifti::read_header(&args.input)?.volumes();
+    if volumes == 1 {
+        return Ok(0);
+    }
+    let name = args.input.to_string_lossy();
+    let stem = name.strip_suffix(".gz").unwrap_or(&name);
+    let beside = Path::new(stem).with_extension("bval");
+    if !beside.is_file() {
+        let found = format!("{name}: {volumes} volumes and no {}", beside.display());
+        return Err(Error::configuration(found).hint("say which one with --volume N, from 0"));
+    }
+    let chosen = gradients::select(&gradients::read_bvals(&beside, volumes)?)?;
+    let (volume, b) = (chosen.dwi, chosen.b_value_s_per_mm2);
+    output::note(format!("{name}: volume {volume} of {volumes}, b = {b} s/mm²"));
+    Ok(volume)
 }
 
 /// `NAME` or `NAME=PARAMETERS`, the parameters as YAML.
@@ -241,7 +264,7 @@ mod tests {
             channel: Vec::new(),
             stage: Vec::new(),
             prepared: false,
-            volume: 0,
+            volume: None,
             sets: sets.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         }
     }
