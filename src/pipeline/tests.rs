@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::engine::Slot;
+use crate::stages::StageSpec;
 
 fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -112,6 +113,30 @@ fn an_overfitting_split_is_one_part_that_stands_for_all() {
     let part = Source::Step { name: "split".to_owned(), part: Some("all".to_owned()) };
     assert_eq!(pipeline.step("predicted").unwrap().from, part);
     assert_ne!(pipeline.hash, good(&text, &[("overfit", "false")]).hash);
+}
+
+#[test]
+fn what_images_went_through_is_told_where_they_came_one_way() {
+    let stages = |from: &str| {
+        let text = format!(
+            "torcula: 1\nname: n\ncatalog: c\nsteps:\n  registry: {{ ingest: {{ bids: raw }} }}\n  \
+             stripped: {{ from: registry, stages: [skull_strip] }}\n  \
+             prepared: {{ from: stripped, stages: [normalize], keep: [image] }}\n  \
+             split: {{ from: prepared, split: {{ parts: {{ a: 0.5, b: 0.5 }} }} }}\n  \
+             shards: {{ from: \"{from}\", stages: [resample], to: shards }}\n"
+        );
+        let pipeline = good(&text, &[]);
+        let stages = pipeline.stages_of(pipeline.step("shards").unwrap());
+        stages.map(|stages| stages.iter().map(StageSpec::name).collect::<Vec<_>>())
+    };
+    let both = Some(vec!["skull_strip", "normalize"]);
+    assert_eq!(stages("split"), both);
+    assert_eq!(stages("SELECT p.*, s.part FROM prepared p JOIN split s USING (case_id)"), both);
+    assert_eq!(stages("SELECT * FROM stripped"), Some(vec!["skull_strip"]));
+    assert_eq!(stages("SELECT c.* FROM cases c JOIN quality q USING (case_id)"), Some(vec![]));
+    // Raw images or stripped ones: only the query knows.
+    assert_eq!(stages("SELECT c.* FROM cases c JOIN stripped s USING (case_id)"), None);
+    assert_eq!(stages("SELECT uri AS image_uri, case_id FROM artifacts"), None);
 }
 
 const GRID: &str = "torcula: 1\nname: n\ncatalog: c\nseed: 7\nvars: { seeds: [1, 2] }\nsteps:\n  \
