@@ -136,7 +136,7 @@ fn what_images_went_through_is_told_where_they_came_one_way() {
     assert_eq!(stages("SELECT c.* FROM cases c JOIN quality q USING (case_id)"), Some(vec![]));
     // Raw images or stripped ones: only the query knows.
     assert_eq!(stages("SELECT c.* FROM cases c JOIN stripped s USING (case_id)"), None);
-    assert_eq!(stages("SELECT uri AS image_uri, case_id FROM artifacts"), None);
+    assert_eq!(stages("SELECT c.* FROM cases c JOIN artifacts a USING (case_id)"), None);
 }
 
 const GRID: &str = "torcula: 1\nname: n\ncatalog: c\nseed: 7\nvars: { seeds: [1, 2] }\nsteps:\n  \
