@@ -278,9 +278,9 @@ mod tests {
         let found = options(&args(&model, &[("overlap", "0.75"), ("flip", "[x, z]")]))?;
         assert_eq!(found.window, Some([96, 96, 0]));
         assert_eq!((found.overlap, found.flip.len()), (0.75, 2));
-        let wrong = options(&args(&model, &[("windw", "3"), ("overlap", "2")]));
+        let wrong = options(&args(&model, &[("windows", "3"), ("overlap", "2")]));
         let text = wrong.err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(text.contains("windw") && text.contains("m.yaml"), "{text}");
+        assert!(text.contains("windows") && text.contains("m.yaml"), "{text}");
         std::fs::write(folder.path().join("m.yaml"), "3")?;
         assert!(options(&args(&model, &[])).is_err());
         Ok(())
