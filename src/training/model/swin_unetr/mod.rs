@@ -13,6 +13,7 @@
 //! MONAI loads unchanged, and the outputs agree to rounding. So its quirks are kept: the position bias of a window that
 //! a small axis clips is the corner of the whole window's table.
 
+mod attention;
 mod config;
 mod transformer;
 
