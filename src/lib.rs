@@ -11,7 +11,7 @@
 //! | [`pipeline`] | the pipeline file: parse, resolve, check, plan |
 //! | [`stages`] | one verb on a case per file, and their registry |
 //! | [`engine`] | the `Stage` trait, the one DataFusion operator, budget, journal, training feed |
-//! | [`catalog`] | eight Delta Lake tables, SQL, lineage |
+//! | [`catalog`] | nine Delta Lake tables, SQL, curation, lineage |
 //! | [`formats`] | NIfTI, BIDS, manifests, shards: the only module that opens image files |
 //! | [`imaging`] | pure kernels on volumes |
 //! | [`volume`], [`units`], [`error`] | what everything is made of |

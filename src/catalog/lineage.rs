@@ -12,7 +12,9 @@ use serde_json::Value;
 
 use super::errors;
 use super::rows::rows;
-use super::schema::{ArtifactRow, CaseRow, Lineage, ModelRow, RunRow, Table, TableRow};
+use super::schema::{
+    ArtifactRow, CaseRow, CurationRow, EditAction, Lineage, ModelRow, RunRow, Table, TableRow,
+};
 use super::session::SessionAt;
 use super::store::Catalog;
 use crate::error::{Error, Result};
@@ -89,6 +91,7 @@ pub async fn trace(catalog: &Catalog, id: &str) -> Result<LineageTree> {
         next.dedup();
         frontier = next;
     }
+    known.load_edits(catalog).await?;
     known.load_runs(&session).await?;
     Ok(known.node(&id, &mut HashSet::new()))
 }
@@ -99,6 +102,8 @@ struct Known {
     artifacts: HashMap<String, ArtifactRow>,
     models: HashMap<String, ModelRow>,
     cases: HashMap<String, CaseRow>,
+    /// What people corrected, by case.
+    edits: HashMap<String, Vec<String>>,
     runs: BTreeMap<String, RunRow>,
 }
 
@@ -118,6 +123,21 @@ impl Known {
         }
         for row in find::<RunRow>(session, "run_id", ids).await? {
             self.runs.insert(row.run_id.clone(), row);
+        }
+        Ok(())
+    }
+
+    async fn load_edits(&mut self, catalog: &Catalog) -> Result<()> {
+        for edit in catalog.edits().await? {
+            let CurationRow { action, column_name, new_value, reason, author, edited_at, .. } =
+                edit;
+            let said = match action {
+                EditAction::Exclude => format!("excluded: {reason}"),
+                EditAction::Set => format!("{column_name} = {new_value}: {reason}"),
+                EditAction::Undo => format!("{column_name} taken back: {reason}"),
+            };
+            let line = format!("{said} ({author}, {edited_at})");
+            self.edits.entry(edit.case_id).or_default().push(line);
         }
         Ok(())
     }
@@ -195,6 +215,8 @@ impl Known {
             let mut facts = vec![("source", row.source.clone())];
             facts.extend(input_files(row));
             facts.push(("fingerprint", row.fingerprint.clone()));
+            let edits = self.edits.get(id).into_iter().flatten();
+            facts.extend(edits.map(|edit| ("curated", edit.clone())));
             facts.push(("ingested", format!("{} by {}", row.ingested_at, self.run(&row.run_id))));
             return ("case", facts);
         }

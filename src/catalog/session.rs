@@ -19,13 +19,17 @@ use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use tokio::sync::Mutex;
 
+use super::curation::{self, Edits};
 use super::schema::Table;
 use super::store::Catalog;
-use super::{Timestamp, errors, travel, udf};
+use super::{CurationRow, Timestamp, errors, travel, udf};
 use crate::error::{Error, Result};
 
 const CATALOG: &str = "torcula";
 const SCHEMA: &str = "catalog";
+
+/// The table `cases` as it was ingested, without the edits of people.
+pub(super) const INGESTED: &str = "cases@ingested";
 
 /// Rows that a batch of a query holds. Rows are short and steps take them one by one, so small batches start work soon.
 const BATCH_ROWS: usize = 1024;
@@ -59,12 +63,32 @@ impl Catalog {
     /// As for [`Catalog::session`].
     #[expect(clippy::unused_async, reason = "reading a remote log will wait")]
     pub async fn session_with(&self, at: SessionAt, partitions: usize) -> Result<SessionContext> {
+        self.session_with_edits(at, partitions, &[])
+    }
+
+    /// As [`Catalog::session`], with edits applied that are not made yet: what would be, if they were.
+    ///
+    /// # Errors
+    /// As for [`Catalog::session`].
+    #[expect(clippy::unused_async, reason = "reading a remote log will wait")]
+    pub async fn session_if(&self, edits: &[CurationRow]) -> Result<SessionContext> {
+        let partitions = available_parallelism().map_or(1, Into::into);
+        self.session_with_edits(SessionAt::Latest, partitions, edits)
+    }
+
+    fn session_with_edits(
+        &self,
+        at: SessionAt,
+        partitions: usize,
+        edits: &[CurationRow],
+    ) -> Result<SessionContext> {
         let versions = self.versions_at(at)?;
         let config = config(partitions);
         let context = SessionContext::new_with_config(config.clone());
         let tables = Tables {
             catalog: self.clone(),
             versions,
+            supposed: edits.to_vec(),
             state: Arc::new(SessionStateBuilder::new().with_config(config).build()),
             opened: Mutex::default(),
             registered: RwLock::default(),
@@ -119,13 +143,18 @@ fn config(partitions: usize) -> SessionConfig {
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
 }
 
+/// A table, its version, and whether it is read as it was ingested.
+type Opened = (Table, i64, bool);
+
 /// The tables of one session.
 struct Tables {
     catalog: Catalog,
     versions: BTreeMap<Table, i64>,
+    /// Edits that are applied although they are not made.
+    supposed: Vec<CurationRow>,
     /// Tells the table scans which string types to use.
     state: Arc<SessionState>,
-    opened: Mutex<HashMap<(Table, i64), Arc<dyn TableProvider>>>,
+    opened: Mutex<HashMap<Opened, Arc<dyn TableProvider>>>,
     registered: RwLock<HashMap<String, Arc<dyn TableProvider>>>,
 }
 
@@ -162,6 +191,21 @@ impl Tables {
     }
 }
 
+impl Tables {
+    /// The edits that a version of `cases` is read with: those of the session, or those of the moment of another version.
+    async fn edits(&self, version: i64) -> Result<Edits> {
+        let curation = if self.versions.get(&Table::Cases) == Some(&version) {
+            self.versions.get(&Table::Curation).copied().unwrap_or_default()
+        } else {
+            let moment = self.catalog.committed_at(Table::Cases, version)?;
+            self.catalog.version_at(Table::Curation, moment)?
+        };
+        let mut rows = self.catalog.edits_at(curation).await?;
+        rows.extend(self.supposed.iter().cloned());
+        Ok(Edits::of(&rows))
+    }
+}
+
 #[async_trait]
 impl SchemaProvider for Tables {
     fn table_names(&self) -> Vec<String> {
@@ -178,9 +222,11 @@ impl SchemaProvider for Tables {
             return Ok(Some(table));
         }
         let external = |error: Error| DataFusionError::External(Box::new(error));
+        let raw = name == INGESTED;
+        let name = if raw { Table::Cases.name() } else { name };
         let Some((table, version)) = self.named(name).map_err(external)? else { return Ok(None) };
         let mut opened = self.opened.lock().await;
-        if let Some(provider) = opened.get(&(table, version)) {
+        if let Some(provider) = opened.get(&(table, version, raw)) {
             return Ok(Some(Arc::clone(provider)));
         }
         let provider = self
@@ -191,7 +237,13 @@ impl SchemaProvider for Tables {
             .with_table_version(version as u64)
             .with_session(Arc::clone(&self.state))
             .await?;
-        opened.insert((table, version), Arc::clone(&provider));
+        let provider = if table == Table::Cases && !raw {
+            let edits = self.edits(version).await.map_err(external)?;
+            curation::applied(provider, &edits).map_err(external)?
+        } else {
+            provider
+        };
+        opened.insert((table, version, raw), Arc::clone(&provider));
         Ok(Some(provider))
     }
 

@@ -37,7 +37,7 @@ pub struct Catalog {
 pub(super) struct Inner {
     folder: PathBuf,
     /// The tail of each table's log, as the last append left it.
-    pub(super) tails: [Mutex<Option<BlindDeltaTable>>; 8],
+    pub(super) tails: [Mutex<Option<BlindDeltaTable>>; Table::ALL.len()],
     /// Held while rows of `cases` or `runs` are replaced.
     pub(super) upserting: Mutex<()>,
 }
@@ -67,7 +67,6 @@ impl Catalog {
     ///
     /// # Errors
     /// The folder is not a catalog, or the newest commit of a table is torn.
-    #[expect(clippy::unused_async, reason = "opening a remote catalog will wait")]
     pub async fn open(folder: &Path) -> Result<Self> {
         let advice = "name the folder of a catalog, or make one: `torcula run PIPELINE.yaml` makes the folder that \
                       the pipeline's `catalog:` names";
@@ -77,6 +76,10 @@ impl Catalog {
         }
         let catalog = Self::at(folder)?;
         for table in Table::ALL {
+            if table == Table::Curation && !catalog.has(table) && catalog.has(Table::Cases) {
+                // A catalog from before people could edit it.
+                catalog.create(table).await?;
+            }
             if !catalog.has(table) {
                 let reason =
                     format!("{} is not a catalog: it has no table '{table}'", folder.display());

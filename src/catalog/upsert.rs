@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use datafusion::common::Column;
+use datafusion::common::{Column, TableReference};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, JoinType};
 use datafusion::prelude::SessionContext;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::errors;
 use super::rows::{encode, json_rows};
 use super::schema::{CaseRow, RunRow, Table, TableRow};
-use super::session::SessionAt;
+use super::session::{INGESTED, SessionAt};
 use super::store::Catalog;
 use super::write::backoff;
 use crate::error::{Error, Result};
@@ -105,8 +105,10 @@ impl Catalog {
         let wanted = RecordBatch::try_from_iter([(key, keys)])
             .map_err(|error| Error::bug(error.to_string()))?;
         let wanted = session.read_batch(wanted).map_err(failed)?;
+        // What people corrected is not what was ingested.
+        let name = if table == Table::Cases { INGESTED } else { table.name() };
         let stored = session
-            .table(table.name())
+            .table(TableReference::bare(name))
             .await
             .and_then(|stored| stored.join(wanted, JoinType::LeftSemi, &[key], &[key], None))
             .map_err(failed)?

@@ -84,7 +84,8 @@ impl CatalogArgs {
     }
 }
 
-fn format(text: &str) -> std::result::Result<Format, String> {
+/// The form of a result, by its name.
+pub(super) fn format(text: &str) -> std::result::Result<Format, String> {
     text.parse().map_err(|e: Error| e.reason().to_owned())
 }
 
@@ -120,7 +121,8 @@ fn moment_of(text: &str) -> Result<SessionAt> {
     }
 }
 
-async fn show(
+/// Answers a query, to standard output or into a file.
+pub(super) async fn show(
     ctx: &SessionContext,
     query: &str,
     format: Option<Format>,

@@ -3,6 +3,7 @@
 mod apply;
 mod catalog;
 mod check;
+mod curate;
 mod doctor;
 mod infer;
 mod models;
@@ -60,6 +61,8 @@ enum Command {
     Score(score::ScoreArgs),
     /// Make a synthetic multicentre registry in BIDS layout
     Synth(synth::SynthArgs),
+    /// Correct the registry: exclude cases, set values, take edits back
+    Curate(curate::CurateArgs),
     /// Show where an artifact, model, case or run came from, down to the input bytes
     Lineage(catalog::LineageArgs),
     /// List quarantined cases with reasons and hints
@@ -93,6 +96,7 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Models(args) => models::models(&args),
         Command::Score(args) => score::score(&args),
         Command::Synth(args) => synth::synth(&args),
+        Command::Curate(args) => curate::curate(&args),
         Command::Lineage(args) => catalog::lineage(&args),
         Command::Failures(args) => catalog::failures(&args),
         Command::Status(args) => catalog::status(&args),

@@ -101,9 +101,18 @@ fn details(step: &Step) -> Vec<(&'static str, String)> {
         }
         Action::Score(p) if p.strata.is_empty() => {}
         Action::Score(p) => out.push(("strata", p.strata.join(", "))),
-        Action::Report(p) => out.push(("writes", p.html.display().to_string())),
+        Action::Report(p) => {
+            out.push(("writes", p.html.display().to_string()));
+            for section in &p.sections {
+                let shown: Vec<&str> =
+                    section.show.iter().map(super::report_spec::ExhibitSpec::name).collect();
+                out.push(("shows", format!("{}: {}", section.title, shown.join(", "))));
+            }
+        }
     }
-    if !step.upstream.is_empty() {
+    if matches!(step.action, Action::Report(_)) {
+        out.push(("after", "all other steps".to_owned()));
+    } else if !step.upstream.is_empty() {
         out.push(("after", step.upstream.join(", ")));
     }
     out

@@ -3,8 +3,8 @@
 //! - [`tree`]: YAML with the place of every part;
 //! - [`resolve`]: variables and `--set`;
 //! - `matrix`: a step with `matrix:` becomes one step a combination of its parameters;
-//! - [`spec`], [`study_spec`]: what may stand in a file, as types; the JSON Schema in `schemas/` is made from them by
-//!   [`schema`];
+//! - [`spec`], [`study_spec`], [`report_spec`]: what may stand in a file, as types; the JSON Schema in `schemas/` is made
+//!   from them by [`schema`];
 //! - `check`: references, parameters, circles, and the volumes that pass from step to step;
 //! - [`plan`]: the checked pipeline; [`explain`] tells it in words;
 //! - [`phantom`], [`expect`]: the tests that a file brings along.
@@ -14,11 +14,13 @@
 
 mod check;
 pub mod diagnostics;
+mod exhibit_spec;
 pub mod expect;
 pub mod explain;
 mod matrix;
 pub mod phantom;
 pub mod plan;
+pub mod report_spec;
 pub mod resolve;
 pub mod schema;
 pub mod spec;
@@ -38,8 +40,9 @@ pub use self::diagnostics::{Diagnostic, Diagnostics, Place};
 pub use self::expect::{Expectation, evaluate};
 pub use self::phantom::{Phantom, PhantomParams};
 pub use self::plan::{Action, Output, Pipeline, Source, StageTest, StagesAction, Step, Union};
+pub use self::report_spec::ReportParams;
 pub use self::spec::{
-    FailureLimit, InferParams, IngestParams, ReportParams, ScoreParams, ShardParams, TrainStep,
+    FailureLimit, InferParams, IngestParams, ScoreParams, ShardParams, TrainStep,
 };
 pub use self::study_spec::{CohortParams, Division, Exclusion, Membership, SplitParams};
 

@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 use super::check::sql::relations;
 use super::expect::Expectation;
 use super::phantom::PhantomParams;
+use super::report_spec::ReportParams;
 use super::spec::{
-    FailureLimit, InferParams, IngestParams, ReportParams, ScoreParams, ShardParams, TrainStep,
+    FailureLimit, InferParams, IngestParams, ScoreParams, ShardParams, TrainStep,
 };
 use super::study_spec::{CohortParams, Membership, SplitParams};
 use crate::engine::Slot;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::expect::Expectation;
 use super::phantom::PhantomParams;
+use super::report_spec::ReportParams;
 use crate::engine::Slot;
 use crate::engine::learner::{PredictOptions, TrainParams, VoxelAxis};
 use crate::formats::shards::Precision;
@@ -61,8 +62,8 @@ fn default_timeout_s() -> f64 {
 }
 
 /// The catalog's tables; in the SQL of a step they can be read beside the steps.
-pub const TABLES: [&str; 8] =
-    ["cases", "quality", "splits", "artifacts", "runs", "failures", "models", "scores"];
+pub const TABLES: [&str; 9] =
+    ["cases", "quality", "splits", "artifacts", "runs", "failures", "models", "scores", "curation"];
 
 /// How many cases may fail. The limits that are given all hold; with none given, a quarter of the cases may fail.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -385,17 +386,6 @@ fn default_infer_keep() -> Vec<Slot> {
 pub struct ScoreParams {
     /// Columns by whose values the scores are summarised.
     pub strata: Vec<String>,
-}
-
-/// Writes a self-contained HTML report.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ReportParams {
-    /// The file to write.
-    pub html: PathBuf,
-    /// Title of the report. Default: the pipeline's name.
-    #[serde(default)]
-    pub title: String,
 }
 
 /// A check of one stage on a synthetic head.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::exhibits::Section;
+
 /// Everything on the page.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReportData {
@@ -16,6 +18,12 @@ pub struct ReportData {
     pub notes: Vec<String>,
     /// Where the figures come from.
     pub lineage: LineageFacts,
+    /// What the pipeline declares to show.
+    #[serde(default)]
+    pub study: Vec<Section>,
+    /// Whether the parts below are shown.
+    #[serde(default)]
+    pub shows_run: bool,
     /// From the cases found to the cases scored.
     pub flow: Flow,
     /// Every quarantined case.

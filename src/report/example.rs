@@ -99,6 +99,8 @@ fn make() -> ReportData {
         title: "Infarct segmentation, internal test".to_owned(),
         html: "report.html".into(),
         notes: vec![],
+        study: vec![],
+        shows_run: true,
         lineage: LineageFacts {
             run_id: "0198c7a2-5b1e-7c43-9f0e-3a1d5f0c7b21".to_owned(),
             pipeline: "infarct-demo".to_owned(),

@@ -3,12 +3,15 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::charts::curve::{Curve, draw as draw_curve};
-use super::charts::{boxes, flow, histogram, scatter};
+use super::charts::{self, boxes, flow, histogram, scatter};
 use super::data::{Example, Outlier, Picture, Quality, ReportData, Scores, Training};
+use super::exhibits::files::Written;
+use super::exhibits::page::section as study;
 use super::stats::regression;
 use super::tables::{self, count, counted};
 
-const STYLE: &str = include_str!("style.css");
+/// The rules of the page.
+pub const STYLE: &str = include_str!("style.css");
 
 /// The sections and their headings.
 const SECTIONS: [(&str, &str); 6] = [
@@ -20,8 +23,8 @@ const SECTIONS: [(&str, &str); 6] = [
     ("examples", "Best, median and worst case"),
 ];
 
-/// The whole page.
-pub fn page(data: &ReportData) -> String {
+/// The whole page; `written` are the files beside it.
+pub fn page(data: &ReportData, written: &Written) -> String {
     html! {
         (DOCTYPE)
         html lang="en-GB" {
@@ -34,30 +37,38 @@ pub fn page(data: &ReportData) -> String {
                     content="default-src 'none'; style-src 'unsafe-inline'; img-src data:";
                 meta name="generator" content=(format!("torcula {}", data.lineage.software_version));
                 title { (data.title) " – report" }
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(STYLE)) (PreEscaped(charts::STYLE)) }
             }
             body {
-                a.skip href="#flow" { "Skip to the report" }
+                a.skip href="#content" { "Skip to the report" }
                 (header(data))
-                main {
-                    (section(0, &html! { (flow_section(data)) }))
-                    (section(1, &html! { (failures_section(data)) }))
-                    (section(2, &html! { (quality_section(&data.quality)) }))
-                    (section(3, &html! {
-                        @if let Some(training) = &data.training { (training_section(training)) }
-                        @else { p.faint { "This pipeline trained no model." } }
-                    }))
-                    (section(4, &html! {
-                        @if let Some(scores) = &data.scores { (scores_section(scores)) }
-                        @else { p.faint { "This pipeline scored no predictions." } }
-                    }))
-                    (section(5, &examples_section(data.scores.as_ref())))
+                main id="content" {
+                    @for section in &data.study { (study(section, written)) }
+                    @if data.shows_run { (run_sections(data)) }
                 }
                 (lineage(data))
             }
         }
     }
     .into_string()
+}
+
+/// What every run can tell of itself.
+fn run_sections(data: &ReportData) -> Markup {
+    html! {
+        (section(0, &html! { (flow_section(data)) }))
+        (section(1, &html! { (failures_section(data)) }))
+        (section(2, &html! { (quality_section(&data.quality)) }))
+        (section(3, &html! {
+            @if let Some(training) = &data.training { (training_section(training)) }
+            @else { p.faint { "This pipeline trained no model." } }
+        }))
+        (section(4, &html! {
+            @if let Some(scores) = &data.scores { (scores_section(scores)) }
+            @else { p.faint { "This pipeline scored no predictions." } }
+        }))
+        (section(5, &examples_section(data.scores.as_ref())))
+    }
 }
 
 fn section(index: usize, body: &Markup) -> Markup {
@@ -81,14 +92,17 @@ fn header(data: &ReportData) -> Markup {
             p.faint { "Pipeline " (data.lineage.pipeline)
                 @if let Some(moment) = &data.lineage.started_at { ", started " time datetime=(moment) { (minute(moment)) } } }
             @for note in &data.notes { p.note role="note" { (note) } }
-            dl.tiles {
+            @if data.shows_run { dl.tiles {
                 (tile("Cases found", &count(found), ""))
                 (tile("Quarantined", &count(data.failures.cases), &share(data.failures.cases, found)))
                 @if let Some(scores) = &data.scores { (score_tiles(scores)) }
-            }
-            nav aria-label="Sections" { ul { @for (id, heading) in SECTIONS {
-                li { a href=(format!("#{id}")) { (heading) } }
-            } } }
+            } }
+            nav aria-label="Sections" { ul {
+                @for section in &data.study { li { a href=(format!("#{}", section.id)) { (section.title) } } }
+                @if data.shows_run { @for (id, heading) in SECTIONS {
+                    li { a href=(format!("#{id}")) { (heading) } }
+                } }
+            } }
         }
     }
 }
@@ -130,7 +144,7 @@ fn minute(moment: &str) -> String {
 fn flow_section(data: &ReportData) -> Markup {
     html! {
         figure.wide-figure {
-            (flow::draw(&data.flow))
+            (flow::draw("flow-chart", &data.flow))
             figcaption { "From the cases found to the cases scored, with the reasons for every exclusion. … stands where the cases of a reason differ." }
             (sql(&data.flow.sql))
         }
@@ -258,7 +272,7 @@ fn scores_section(scores: &Scores) -> Markup {
                     (sql(&scores.cases_sql))
                 }
                 figure {
-                    (scatter::draw("volumes", &volumes))
+                    (scatter::draw("volumes", &scatter::Scatter { points: volumes.clone(), line: None }))
                     figcaption { strong { "Predicted against reference volume." } " Dashed: equal volumes. "
                         @if volumes.iter().any(|v| v.0.min(v.1) < scatter::FLOOR_ML) { "Volumes below " (scatter::FLOOR_ML) " mL are drawn there. " }
                         (agreement(&volumes))
@@ -304,12 +318,29 @@ fn examples_section(scores: Option<&Scores>) -> Markup {
     let examples = scores.map_or(&[][..], |s| &s.examples);
     html! {
         @if examples.is_empty() { p.faint { "There is no scored case to show." } } @else {
-            p.legend {
-                span.truth { "truth (reference mask)" } span.prediction { "prediction" }
-                span.faint { "Axial slices; anterior is up, the patient’s right on the left. The first picture is the slice with the largest lesion, its dotted frame the field of the close views, which run from foot to head." }
-            }
+            (examples_legend())
             @for example in examples { (example_figure(example)) }
             (sql(scores.map_or("", |s| s.cases_sql.as_str())))
+        }
+    }
+}
+
+/// What the outlines on the pictures of a case are.
+pub fn examples_legend() -> Markup {
+    html! {
+        p.legend {
+            span.truth { "truth (reference mask)" } span.prediction { "prediction" }
+            span.faint { "Axial slices; anterior is up, the patient’s right on the left. The first picture is the slice with the largest lesion, its dotted frame the field of the close views, which run from foot to head." }
+        }
+    }
+}
+
+/// The pictures of a case, or why there are none.
+pub fn slices(slices: &Result<Vec<Picture>, String>) -> Markup {
+    html! {
+        @match slices {
+            Ok(slices) => div.slices { @for slice in slices { (picture(slice)) } },
+            Err(reason) => p.no-picture { "no picture: " (reason) },
         }
     }
 }
@@ -319,10 +350,7 @@ fn example_figure(example: &Example) -> Markup {
         figure.example {
             figcaption { strong { (example.rank) ": " (example.case_id) }
                 (format!(" DSC {:.3}, truth {:.2} mL, prediction {:.2} mL", example.dice, example.volume_truth_ml, example.volume_predicted_ml)) }
-            @match &example.slices {
-                Ok(slices) => div.slices { @for slice in slices { (picture(slice)) } },
-                Err(reason) => p.no-picture { "no picture: " (reason) },
-            }
+            (slices(&example.slices))
         }
     }
 }
@@ -399,7 +427,7 @@ mod tests {
 
     #[test]
     fn the_page_is_whole_and_stands_alone() {
-        let page = page(&example::report());
+        let page = page(&example::report(), &Written::default());
         assert_well_formed(&page);
         let text = without_pictures(&page);
         for outside in ["http:", "https:", "url(", "@import", "<script", "<link", "NaN", "inf<"] {
@@ -409,7 +437,7 @@ mod tests {
 
     #[test]
     fn the_numbers_are_on_the_page() {
-        let page = page(&example::report());
+        let page = page(&example::report(), &Written::default());
         for text in [
             "<strong>0.712</strong><small>± 0.139 (n = 197)</small>",
             "0.604<span class=\"sd\"> ± 0.150</span><small>SE 0.016</small>",
@@ -432,7 +460,8 @@ mod tests {
 
     #[test]
     fn a_page_without_anything_says_so() {
-        let page = page(&ReportData::default());
+        let page =
+            page(&ReportData { shows_run: true, ..ReportData::default() }, &Written::default());
         assert_well_formed(&page);
         for text in [
             "No case was quarantined",
@@ -452,7 +481,7 @@ mod tests {
         data.training = Some(Training::default());
         data.quality = Quality { cases: 1, ..Quality::default() };
         data.failures = Failures::default();
-        let page = page(&data);
+        let page = page(&data, &Written::default());
         assert_well_formed(&page);
         assert!(page.contains("The model has no training curve") && !page.contains("NaN"));
     }
@@ -460,7 +489,7 @@ mod tests {
     #[test]
     fn notes_stand_at_the_top() {
         let notes = vec!["Trained and tested on the same case.".to_owned()];
-        let page = page(&ReportData { notes, ..ReportData::default() });
+        let page = page(&ReportData { notes, ..ReportData::default() }, &Written::default());
         assert!(
             page.find("Trained and tested on the same case.").unwrap()
                 < page.find("<main").unwrap()

@@ -1,13 +1,14 @@
 //! The report of a run: one HTML page that stands alone, and its short form for the terminal.
 //!
 //! [`load`] asks the catalog by SQL and reads the few images that are shown; [`ReportData`] holds the answers;
-//! [`html`] and [`summary`] only draw what is in it. Under each figure stands the SQL that made it, which
-//! `torcula sql` answers too.
+//! [`exhibits`] are the figures and tables that a study declares; [`html`] and [`summary`] only draw what is in it. Under
+//! each figure stands the SQL that made it, which `torcula sql` answers too.
 
 pub mod charts;
 pub mod data;
 #[cfg(test)]
 mod example;
+pub mod exhibits;
 pub mod html;
 mod load;
 pub mod montage;
@@ -22,16 +23,19 @@ use datafusion::prelude::SessionContext;
 
 use crate::error::{Error, Result};
 use crate::formats::files;
+use crate::pipeline::ReportParams;
 pub use data::{LineageFacts, ReportData};
 pub use load::load;
 
 /// What to report on. A step that the pipeline does not have is none; its part of the page then says so.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReportJob {
     /// The heading.
     pub title: String,
     /// Where the page is written.
     pub html: PathBuf,
+    /// What the pipeline declares to show.
+    pub params: ReportParams,
     /// What a reader must know before the figures, such as a model tested on its own training case.
     pub notes: Vec<String>,
     /// The names of all steps in the order of the pipeline; failures of other steps are another pipeline's. Empty:
@@ -87,7 +91,8 @@ impl ReportSummary {
     }
 }
 
-/// Makes the page of a run from the tables and steps that `ctx` knows by name, and puts it at `job.html`.
+/// Makes the page of a run from the tables and steps that `ctx` knows by name, and puts it at `job.html`, with the files of
+/// the study's figures and tables beside it.
 ///
 /// # Errors
 /// Where a query fails or the page cannot be written. An image that cannot be read is not an error: the page says why.
@@ -95,7 +100,8 @@ pub async fn write(ctx: &SessionContext, job: &ReportJob) -> Result<ReportSummar
     let data = load(ctx, job).await?;
     let summary = ReportSummary::of(&data);
     blocking(move || {
-        let page = html::page(&data);
+        let written = exhibits::files::write(&data.html, &data.study)?;
+        let page = html::page(&data, &written);
         files::publish(&data.html, |out| Ok(out.write_all(page.as_bytes())?))
     })
     .await??;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::{self, Catalog};
 use crate::error::{Error, Result};
 use crate::pipeline::{CohortParams, Pipeline, Step};
-use crate::study::cohort::{self, FlowRow};
+use crate::study::cohort::{self, FLOW_ORDER, FlowRow};
 
 use super::{Runner, StepReport, relations};
 
@@ -19,18 +19,20 @@ fn input_name(step: &Step) -> String {
     relations::quoted(&format!("__cohort_{}", step.name))
 }
 
+/// Puts the cases that a cohort is made from into the session, with [`cohort::CURATED`]; gives their name in SQL.
+async fn register_input(ctx: &SessionContext, step: &Step) -> Result<String> {
+    let asked = relations::with_curated(ctx, step, cohort::CURATED).await?;
+    relations::replace(ctx, &format!("__cohort_{}", step.name), asked)?;
+    Ok(input_name(step))
+}
+
 /// The cohort's cases. Beside it in the session stand `NAME_flow` and `NAME_excluded`.
 pub async fn relation(
     ctx: &SessionContext,
     step: &Step,
     params: &CohortParams,
 ) -> Result<DataFrame> {
-    relations::replace(
-        ctx,
-        &format!("__cohort_{}", step.name),
-        relations::input(ctx, step).await?,
-    )?;
-    let input = input_name(step);
+    let input = register_input(ctx, step).await?;
     let named = |error: Error| error.context(format!("steps.{}.cohort", step.name));
     let beside =
         [("flow", cohort::flow(&input, params)), ("excluded", cohort::excluded(&input, params))];
@@ -43,11 +45,10 @@ pub async fn relation(
 
 /// Plans every condition for itself, so that an error names the rule.
 async fn check(ctx: &SessionContext, step: &Step, params: &CohortParams) -> Result<()> {
-    let input = relations::input(ctx, step).await?;
-    relations::replace(ctx, &format!("__cohort_{}", step.name), input)?;
+    let input = register_input(ctx, step).await?;
     for (n, rule) in params.exclude.iter().enumerate() {
         let place = || format!("steps.{}.cohort.exclude.{n} ({})", step.name, rule.reason);
-        let query = format!("SELECT ({}\n) FROM {}", rule.when, input_name(step));
+        let query = format!("SELECT ({}\n) FROM {}", rule.when, input);
         let frame = catalog::plan(ctx, &query).await.map_err(|error| error.context(place()))?;
         let found = frame.schema().field(0).data_type();
         if !matches!(found, DataType::Boolean | DataType::Null) {
@@ -63,7 +64,7 @@ async fn check(ctx: &SessionContext, step: &Step, params: &CohortParams) -> Resu
 /// The flow of a cohort that stands in the session.
 async fn flow(ctx: &SessionContext, step: &Step) -> Result<Vec<FlowRow>> {
     let query = format!(
-        "SELECT * FROM {} ORDER BY rule_index",
+        "SELECT * FROM {} ORDER BY {FLOW_ORDER}",
         relations::quoted(&format!("{}_flow", step.name))
     );
     catalog::rows(&catalog::sql(ctx, &query).await?)

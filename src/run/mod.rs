@@ -1,6 +1,7 @@
 //! Runs a pipeline: step after step, each doing only what is left, everything committed on the way.
 
 pub mod cohort;
+pub mod curate;
 mod explain;
 mod ingest;
 pub mod plan;
@@ -161,8 +162,7 @@ impl Runner<'_> {
             }
             Action::Report(action) => {
                 let ctx = self.session(None).await?;
-                let job =
-                    summary::report_job(self.pipeline, &action.html, &action.title, &self.lineage);
+                let job = summary::report_job(self.pipeline, action, &self.lineage);
                 let written = report::write(&ctx, &job).await?;
                 let mut done = StepReport::new(&step.name, 1);
                 done.done = 1;

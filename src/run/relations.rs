@@ -7,13 +7,15 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, AsArray};
-use datafusion::common::{JoinType, TableReference};
+use datafusion::common::{JoinType, ScalarValue, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{self, LogicalPlan, col, lit};
 use datafusion::prelude::{Expr, SessionContext};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
+use crate::catalog::curation::EXCLUDED;
 use crate::catalog::{self, Catalog, SessionAt};
 use crate::engine::{Slot, Stage as _};
 use crate::error::{Error, Result};
@@ -74,24 +76,47 @@ pub async fn session_of(
     steps: &[&Step],
     memo: &Arc<Memo>,
 ) -> Result<SessionContext> {
-    let ctx = catalog.session(SessionAt::Latest).await?;
-    ctx.state_ref().write().config_mut().set_extension(Arc::clone(memo));
-    let mut there: HashSet<&str> = HashSet::new();
-    let unions = pipeline.unions();
-    for step in steps {
-        if let Some(found) = relation(&ctx, pipeline, step).await? {
-            replace(&ctx, &step.name, found)?;
-            there.insert(&step.name);
-        }
-        let Some(part_of) = &step.part_of else { continue };
-        let union = unions.iter().find(|u| u.name == part_of.name);
-        if let Some(union) =
-            union.filter(|u| u.steps.iter().all(|s| there.contains(s.name.as_str())))
-        {
-            replace(&ctx, union.name, united(&ctx, union).await?)?;
-        }
+    let mut session =
+        Growing::new(catalog.session(SessionAt::Latest).await?, pipeline, Arc::clone(memo));
+    session.add(steps).await?;
+    Ok(session.ctx)
+}
+
+/// A session to which steps are added as they are needed.
+pub struct Growing<'p> {
+    pub ctx: SessionContext,
+    pipeline: &'p Pipeline,
+    unions: Vec<Union<'p>>,
+    there: HashSet<String>,
+}
+
+impl<'p> Growing<'p> {
+    /// Over the tables of a session.
+    pub fn new(ctx: SessionContext, pipeline: &'p Pipeline, memo: Arc<Memo>) -> Self {
+        ctx.state_ref().write().config_mut().set_extension(memo);
+        Self { ctx, pipeline, unions: pipeline.unions(), there: HashSet::new() }
     }
-    Ok(ctx)
+
+    /// Adds the relations of these steps, each after what it needs, and of the matrices that are complete with them.
+    pub async fn add(&mut self, steps: &[&Step]) -> Result<()> {
+        for step in steps {
+            if self.there.contains(&step.name) {
+                continue;
+            }
+            if let Some(found) = relation(&self.ctx, self.pipeline, step).await? {
+                replace(&self.ctx, &step.name, found)?;
+                self.there.insert(step.name.clone());
+            }
+            let Some(part_of) = &step.part_of else { continue };
+            let complete = |u: &&Union<'_>| {
+                u.name == part_of.name && u.steps.iter().all(|s| self.there.contains(&s.name))
+            };
+            if let Some(union) = self.unions.iter().find(complete) {
+                replace(&self.ctx, union.name, united(&self.ctx, union).await?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Fingerprints of splits and trainings, each worked out once. Sessions that follow each other in a run share them: a step is
@@ -187,8 +212,45 @@ fn whole(value: &Value) -> Option<i64> {
     (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
 }
 
-/// The rows that a step reads, as its `from` says.
+/// The rows that a step reads: as its `from` says, without the cases that a curator excluded.
 pub async fn input(ctx: &SessionContext, step: &Step) -> Result<DataFrame> {
+    let all = asked(ctx, step).await?;
+    let ids: Vec<Expr> = excluded(ctx).await?.into_iter().map(lit).collect();
+    // A list, not a join: steps stand upon each other, and the plan of the last one has the filter of each.
+    if ids.is_empty() { Ok(all) } else { all.filter(col("case_id").in_list(ids, true)).map_err(planning) }
+}
+
+/// The rows that a step's `from` asks for, with a column that says why a curator excluded the case; null where nobody did.
+pub async fn with_curated(ctx: &SessionContext, step: &Step, column: &str) -> Result<DataFrame> {
+    let all = without(asked(ctx, step).await?, &[column])?;
+    let none = lit(ScalarValue::Utf8(None));
+    if excluded(ctx).await?.is_empty() {
+        return all.with_column(column, none).map_err(planning);
+    }
+    let query = format!(
+        "SELECT case_id AS {CASE}, {EXCLUDED} AS {column} FROM cases WHERE {EXCLUDED} IS NOT NULL"
+    );
+    let found = ctx.sql(&query).await.map_err(planning)?;
+    joined(all, found, JoinType::Right, &["case_id"], &[CASE])
+}
+
+/// The cases that curators excluded; people exclude few.
+async fn excluded(ctx: &SessionContext) -> Result<Vec<String>> {
+    let made = async {
+        #[derive(Deserialize)]
+        struct Row {
+            case_id: String,
+        }
+        let query = format!("SELECT case_id FROM cases WHERE {EXCLUDED} IS NOT NULL ORDER BY case_id");
+        let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
+        Ok(json!(rows.into_iter().map(|row| row.case_id).collect::<Vec<_>>()).to_string())
+    };
+    let text = once(ctx, EXCLUDED.to_owned(), made).await?;
+    serde_json::from_str(&text).map_err(|e| Error::bug(e.to_string()))
+}
+
+/// The rows that a step's `from` asks for, those of excluded cases among them.
+pub async fn asked(ctx: &SessionContext, step: &Step) -> Result<DataFrame> {
     let query = match &step.from {
         Source::None => return Err(Error::bug(format!("the step {} reads nothing", step.name))),
         // As it stands: its line breaks end its comments.
@@ -359,7 +421,7 @@ async fn relation(
                 .await
                 .map_err(planning)?;
             let input = without(input(ctx, step).await?, &["part"])?;
-            return joined(input, rows, &["case_id"], &[CASE]).map(Some);
+            return joined(input, rows, JoinType::Inner, &["case_id"], &[CASE]).map(Some);
         }
         Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
             let Some(plan) = plan::of_step(ctx, pipeline, step, None).await? else {
@@ -388,19 +450,25 @@ async fn with_outputs(ctx: &SessionContext, step: &Step, plan: &StagePlan) -> Re
     if let Some(model) = &plan.model_id {
         all = all.with_column("model_id", lit(model.as_str())).map_err(planning)?;
     }
-    joined(all, rows, &["case_id", "fingerprint"], &[CASE, PRINT])
+    joined(all, rows, JoinType::Inner, &["case_id", "fingerprint"], &[CASE, PRINT])
 }
 
-/// The rows of `all` that have one among `found`, with its columns. A join holds its first side in memory as long as its plan
-/// lives, so that is the narrow one.
-fn joined(all: DataFrame, found: DataFrame, on: &[&str], with: &[&str]) -> Result<DataFrame> {
+/// The rows of `all` that have one among `found` (each row of `all`, in a right join), with its columns. A join holds its
+/// first side in memory as long as its plan lives, so that is the narrow one.
+fn joined(
+    all: DataFrame,
+    found: DataFrame,
+    kind: JoinType,
+    on: &[&str],
+    with: &[&str],
+) -> Result<DataFrame> {
     let names = |frame: &DataFrame| {
         let fields = frame.schema().fields().clone();
         fields.iter().map(|f| f.name().clone()).collect::<Vec<_>>()
     };
     let order = [names(&all), names(&found)].concat();
     let order: Vec<&str> = order.iter().map(String::as_str).collect();
-    let frame = found.join(all, JoinType::Inner, with, on, None).map_err(planning)?;
+    let frame = found.join(all, kind, with, on, None).map_err(planning)?;
     without(frame.select_columns(&order).map_err(planning)?, &[CASE, PRINT])
 }
 

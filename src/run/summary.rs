@@ -1,14 +1,13 @@
 //! How a run ended, in numbers and as an exit code.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use datafusion::prelude::SessionContext;
 
 use crate::catalog::RunStatus;
 use crate::engine::Lineage;
 use crate::error::Error;
-use crate::pipeline::{Action, Output, Pipeline, StagesAction};
+use crate::pipeline::{Action, Output, Pipeline, ReportParams, StagesAction};
 use crate::report::{self, LineageFacts, ReportJob};
 
 use super::StepReport;
@@ -78,7 +77,7 @@ pub fn over_limit(pipeline: &Pipeline, report: &StepReport) -> Option<String> {
 }
 
 /// What the report is about: the last steps of each kind.
-pub fn report_job(pipeline: &Pipeline, html: &Path, title: &str, lineage: &Lineage) -> ReportJob {
+pub fn report_job(pipeline: &Pipeline, params: &ReportParams, lineage: &Lineage) -> ReportJob {
     let last = |wanted: &dyn Fn(&Action) -> bool| {
         pipeline.steps.iter().rev().find(|s| wanted(&s.action)).map(|s| s.name.clone())
     };
@@ -91,8 +90,9 @@ pub fn report_job(pipeline: &Pipeline, html: &Path, title: &str, lineage: &Linea
     let same = "Trained and tested on the same cases (overfit): the scores prove that grids, orientation and \
         scoring agree, and say nothing about new cases.";
     ReportJob {
-        title: if title.is_empty() { pipeline.name.clone() } else { title.to_owned() },
-        html: html.to_owned(),
+        title: if params.title.is_empty() { &pipeline.name } else { &params.title }.clone(),
+        html: params.html.clone(),
+        params: params.clone(),
         notes: overfit.then(|| same.to_owned()).into_iter().collect(),
         steps: pipeline
             .steps
@@ -128,10 +128,12 @@ pub async fn scores(
 ) -> Option<String> {
     pipeline.steps.iter().find(|s| matches!(s.action, Action::Score(_)))?;
     let html = pipeline.steps.iter().rev().find_map(|s| match &s.action {
-        Action::Report(report) => Some(report.html.as_path()),
+        Action::Report(report) => Some(report.html.clone()),
         _ => None,
     });
-    let job = report_job(pipeline, html.unwrap_or(Path::new("")), "", lineage);
+    // The terminal shows the scores alone; the study's sections are the page's.
+    let params = ReportParams { html: html.unwrap_or_default(), ..ReportParams::default() };
+    let job = report_job(pipeline, &params, lineage);
     let data = report::load(ctx, &job).await.ok()?;
     Some(report::summary::text(&data))
 }

@@ -9,10 +9,16 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::CohortParams;
 use crate::pipeline::study_spec::Exclusion;
 
+/// The column of the input that says why a curator excluded a case; null where nobody did. Curators come before the rules.
+pub const CURATED: &str = "__curated";
+
+/// The order of the rows of a flow, in SQL.
+pub const FLOW_ORDER: &str = "rule_index, remaining DESC";
+
 /// One rule and what it did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRow {
-    /// Place of the rule, from 1.
+    /// Place of the rule, from 1; 0 for what a curator excluded.
     pub rule_index: u64,
     /// Why it excludes.
     pub reason: String,
@@ -24,12 +30,10 @@ pub struct FlowRow {
     pub unknown: u64,
 }
 
-/// The cases that are left, as a query over the relation `input`.
+/// The cases that are left, as a query over the relation `input`, which has the column [`CURATED`].
 pub fn kept(input: &str, params: &CohortParams) -> String {
-    match params.exclude.is_empty() {
-        true => format!("SELECT * FROM {input}"),
-        false => format!("SELECT * FROM {input} WHERE {} = 0", rule(params)),
-    }
+    let rule = rule(params);
+    format!("SELECT * EXCEPT ({CURATED}) FROM {input} WHERE {CURATED} IS NULL AND {rule} = 0")
 }
 
 /// The cases that are excluded: `case_id`, `reason`, `rule_index`.
@@ -40,45 +44,43 @@ pub fn excluded(input: &str, params: &CohortParams) -> String {
         .enumerate()
         .map(|(n, rule)| format!(" WHEN {} THEN {}", n + 1, text(&rule.reason)))
         .collect();
-    match params.exclude.is_empty() {
-        true => format!(
-            "SELECT case_id, '' AS reason, CAST(0 AS BIGINT) AS rule_index FROM {input} WHERE false"
-        ),
-        false => format!(
-            "SELECT case_id, CASE __rule{reasons} END AS reason, __rule AS rule_index \
-             FROM (SELECT case_id, {} AS __rule FROM {input}) WHERE __rule > 0",
-            rule(params)
-        ),
-    }
+    let by_rule = format!(
+        " UNION ALL SELECT case_id, CASE __rule{reasons} END AS reason, __rule AS rule_index \
+         FROM (SELECT case_id, {} AS __rule FROM {input} WHERE {CURATED} IS NULL) WHERE __rule > 0",
+        rule(params)
+    );
+    format!(
+        "SELECT case_id, {CURATED} AS reason, CAST(0 AS BIGINT) AS rule_index \
+         FROM {input} WHERE {CURATED} IS NOT NULL{}",
+        if params.exclude.is_empty() { "" } else { &by_rule }
+    )
 }
 
-/// What each rule did: [`FlowRow`]s, to be ordered by `rule_index`. One pass over the input a rule.
+/// What each reason of a curator and then each rule did: [`FlowRow`]s, to be ordered by [`FLOW_ORDER`]. One pass over the
+/// input a rule.
 pub fn flow(input: &str, params: &CohortParams) -> String {
     let one = |(n, exclusion): (usize, &Exclusion)| {
         let left = format!("(__rule = 0 OR __rule > {})", n + 1);
         format!(
-            "SELECT CAST({0} AS BIGINT) AS rule_index, {1} AS reason, \
+            " UNION ALL SELECT CAST({0} AS BIGINT) AS rule_index, {1} AS reason, \
              count(CASE WHEN __rule = {0} THEN 1 END) AS excluded, \
              count(CASE WHEN {left} THEN 1 END) AS remaining, \
              count(CASE WHEN {left} AND __holds IS NULL THEN 1 END) AS unknown \
-             FROM (SELECT {2} AS __rule, ({3}\n) AS __holds FROM {input})",
+             FROM (SELECT {2} AS __rule, ({3}\n) AS __holds FROM {input} WHERE {CURATED} IS NULL)",
             n + 1,
             text(&exclusion.reason),
             rule(params),
             exclusion.when
         )
     };
-    match params.exclude.is_empty() {
-        true => {
-            "SELECT CAST(0 AS BIGINT) AS rule_index, '' AS reason, CAST(0 AS BIGINT) AS excluded, \
-                 CAST(0 AS BIGINT) AS remaining, CAST(0 AS BIGINT) AS unknown WHERE false"
-                .to_owned()
-        }
-        false => {
-            let rows: Vec<String> = params.exclude.iter().enumerate().map(one).collect();
-            rows.join(" UNION ALL ")
-        }
-    }
+    let rules: String = params.exclude.iter().enumerate().map(one).collect();
+    format!(
+        "SELECT * FROM (SELECT CAST(0 AS BIGINT) AS rule_index, {CURATED} AS reason, cases AS excluded, \
+         CAST(sum(cases) OVER (ORDER BY {CURATED} IS NOT NULL, cases, {CURATED} DESC) - cases AS BIGINT) AS remaining, \
+         CAST(0 AS BIGINT) AS unknown \
+         FROM (SELECT {CURATED}, count(*) AS cases FROM {input} GROUP BY {CURATED}){rules}) \
+         WHERE reason IS NOT NULL"
+    )
 }
 
 /// The number of the first rule that holds, from 1, or 0. The line breaks end comments in the conditions.
@@ -89,7 +91,7 @@ fn rule(params: &CohortParams) -> String {
         .enumerate()
         .map(|(n, rule)| format!(" WHEN ({}\n) THEN {}", rule.when, n + 1))
         .collect();
-    format!("CASE{whens} ELSE 0 END")
+    if whens.is_empty() { "0".to_owned() } else { format!("CASE{whens} ELSE 0 END") }
 }
 
 fn text(text: &str) -> String {
@@ -107,7 +109,7 @@ mod tests {
 
     async fn session() -> SessionContext {
         let ctx = SessionContext::new();
-        let cases = "CREATE TABLE cases AS SELECT * FROM (VALUES \
+        let cases = "CREATE TABLE cases AS SELECT *, CAST(NULL AS VARCHAR) AS __curated FROM (VALUES \
             ('a', 70, true), ('b', 12, true), ('c', 12, false), ('d', NULL, false), ('e', 40, NULL)) \
             AS t (case_id, age_y, dwi)";
         ctx.sql(cases).await.unwrap().collect().await.unwrap();
@@ -126,7 +128,7 @@ mod tests {
     async fn a_case_is_excluded_once_by_the_first_rule_that_holds() {
         let ctx = session().await;
         let rules = params(&[("a child's scan", "age_y < 18 -- years"), ("no DWI", "NOT dwi")]);
-        let query = format!("SELECT * FROM ({}) ORDER BY rule_index", flow("cases", &rules));
+        let query = format!("SELECT * FROM ({}) ORDER BY {FLOW_ORDER}", flow("cases", &rules));
         let found: Vec<FlowRow> = rows(&sql(&ctx, &query).await.unwrap()).unwrap();
         let row = |rule_index, reason: &str, excluded, remaining, unknown| FlowRow {
             rule_index,
@@ -158,6 +160,39 @@ mod tests {
             left,
             [serde_json::json!({"case_id": "a"}), serde_json::json!({"case_id": "e"})]
         );
+    }
+
+    #[tokio::test]
+    async fn what_a_curator_excluded_comes_before_the_rules() {
+        let ctx = session().await;
+        let curated = "CREATE TABLE curated AS SELECT * EXCEPT (__curated), CASE \
+            WHEN case_id IN ('a', 'c') THEN 'moved' WHEN case_id = 'e' THEN 'consent withdrawn' END AS __curated \
+            FROM cases";
+        ctx.sql(curated).await.unwrap().collect().await.unwrap();
+        let rules = params(&[("a child's scan", "age_y < 18"), ("no DWI", "NOT dwi")]);
+        let query = format!("SELECT * FROM ({}) ORDER BY {FLOW_ORDER}", flow("curated", &rules));
+        let found: Vec<FlowRow> = rows(&sql(&ctx, &query).await.unwrap()).unwrap();
+        let told: Vec<_> = found
+            .iter()
+            .map(|r| (r.rule_index, r.reason.as_str(), r.excluded, r.remaining, r.unknown))
+            .collect();
+        let expected = [
+            (0, "moved", 2, 3, 0),
+            (0, "consent withdrawn", 1, 2, 0),
+            (1, "a child's scan", 1, 1, 1),
+            (2, "no DWI", 1, 0, 0),
+        ];
+        assert_eq!(told, expected);
+        let query = excluded("curated", &rules);
+        let out = ctx.sql(&query).await.unwrap().count().await.unwrap();
+        assert_eq!(out, 5);
+        let none = CohortParams::default();
+        let query = format!("SELECT * FROM ({}) ORDER BY {FLOW_ORDER}", flow("curated", &none));
+        let found: Vec<FlowRow> = rows(&sql(&ctx, &query).await.unwrap()).unwrap();
+        assert_eq!(found.iter().map(|r| r.remaining).collect::<Vec<_>>(), [3, 2]);
+        let left = ctx.sql(&kept("curated", &none)).await.unwrap();
+        assert!(left.schema().field_with_unqualified_name(CURATED).is_err());
+        assert_eq!(left.count().await.unwrap(), 2);
     }
 
     #[tokio::test]

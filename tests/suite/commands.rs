@@ -16,6 +16,7 @@ fn every_command_has_help() {
         "apply",
         "score",
         "synth",
+        "curate",
         "lineage",
         "failures",
         "status",

@@ -8,11 +8,13 @@
 
 mod bad_input;
 mod commands;
+mod curation;
 mod interop;
 mod invariants;
 mod layers;
 mod memory;
 mod pipelines;
+mod report;
 mod resume;
 mod study;
 mod support;

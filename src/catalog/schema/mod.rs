@@ -2,6 +2,7 @@
 //! the row struct, the Arrow schema with units in the field metadata, the Delta table and the file in `schemas/`.
 
 mod cases;
+mod curation;
 mod docs;
 mod evidence;
 mod products;
@@ -16,6 +17,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::Serialize;
 
 pub use cases::CaseRow;
+pub use curation::{CurationRow, EditAction};
 pub use docs::{schema_file, schema_json};
 pub use evidence::{QualityRow, ScoreRow, Verdict};
 pub use products::{ArtifactRow, ModelRow, Role, SplitRow};
@@ -44,11 +46,13 @@ pub enum Table {
     Models,
     /// One row a scored prediction.
     Scores,
+    /// One row an edit by a person.
+    Curation,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Cases,
         Self::Quality,
         Self::Splits,
@@ -57,6 +61,7 @@ impl Table {
         Self::Failures,
         Self::Models,
         Self::Scores,
+        Self::Curation,
     ];
 
     /// The name in SQL, and of the sub-folder.
@@ -70,6 +75,7 @@ impl Table {
             Self::Failures => "failures",
             Self::Models => "models",
             Self::Scores => "scores",
+            Self::Curation => "curation",
         }
     }
 
@@ -86,6 +92,9 @@ impl Table {
             Self::Failures => "one row a case that a run quarantined, with the reason",
             Self::Models => "one row a trained model",
             Self::Scores => "one row a prediction compared with its truth",
+            Self::Curation => {
+                "one row an edit of a case by a person; applied wherever cases is read"
+            }
         }
     }
 
@@ -99,6 +108,7 @@ impl Table {
             Self::Runs => &["run_id"],
             Self::Failures => &["run_id", "case_id", "step", "stage"],
             Self::Models => &["model_id"],
+            Self::Curation => &["edit_id", "case_id"],
         }
     }
 
@@ -118,7 +128,8 @@ impl Table {
     }
 
     fn definition(self) -> &'static Definition {
-        static ALL: LazyLock<[Definition; 8]> = LazyLock::new(|| Table::ALL.map(Definition::new));
+        static ALL: LazyLock<[Definition; Table::ALL.len()]> =
+            LazyLock::new(|| Table::ALL.map(Definition::new));
         &ALL[self as usize]
     }
 }
@@ -157,6 +168,7 @@ impl Definition {
             Table::Failures => FailureRow::columns(),
             Table::Models => ModelRow::columns(),
             Table::Scores => ScoreRow::columns(),
+            Table::Curation => CurationRow::columns(),
         };
         let schema = Arc::new(Schema::new(columns.iter().map(Column::field).collect::<Vec<_>>()));
         Self { columns, schema }

@@ -21,6 +21,9 @@ pub fn connect(
     let fills: Vec<&[&str]> = drafts.iter().map(fills).collect();
     let trains = |n: &usize| fills[*n] == ["models"];
     let trained: Vec<&str> = (0..names.len()).filter(trains).map(|n| names[n]).collect();
+    // A report tells of the whole run: it comes after everything else.
+    let is_report = |d: &Draft<'_>| d.verb.is_some_and(|verb| verb.key == "report");
+    let others: Vec<usize> = (0..names.len()).filter(|n| !is_report(&drafts[*n])).collect();
     let mut needs = Vec::new();
     for (n, draft) in drafts.iter_mut().enumerate() {
         let mut found = Vec::new();
@@ -57,6 +60,9 @@ pub fn connect(
                 problems.add(draft.place(key), message, hint);
                 draft.action = None;
             }
+        }
+        if is_report(draft) {
+            found.extend(&others);
         }
         found.sort_unstable();
         found.dedup();
@@ -114,7 +120,7 @@ impl Known {
 const BESIDE: [&str; 2] = ["_flow", "_excluded"];
 
 /// The table behind a name, without the version that it is read at.
-fn table_of(name: &str) -> &str {
+pub fn table_of(name: &str) -> &str {
     name.split_once(AT).map_or(name, |(table, _)| table)
 }
 
@@ -189,7 +195,8 @@ fn resolve_reads(
     fine
 }
 
-fn unknown(
+/// Says that nothing is called so, and what may be meant.
+pub fn unknown(
     name: &str,
     span: Span,
     sql: bool,

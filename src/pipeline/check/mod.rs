@@ -5,6 +5,7 @@
 
 mod flow;
 mod graph;
+mod report;
 pub(super) mod sql;
 mod steps;
 mod study;
@@ -103,6 +104,7 @@ fn read_steps(entry: Option<&Entry>, problems: &mut Problems) -> Option<Vec<(Ste
     }
     let known = graph::Known::of(&drafts, problems);
     let needs = graph::connect(&mut drafts, &known, &off, problems);
+    report::check(&drafts, &known, &off, problems);
     let order = graph::order(&drafts, &needs, problems);
     let mut relations = vec![None; drafts.len()];
     for n in &order {

@@ -33,9 +33,9 @@ const GAP: f64 = 34.0;
 /// Mean width of a character of the chart's text.
 const CHARACTER: f64 = 7.0;
 
-/// The chart in both widths; the style sheet shows one.
-pub fn draw(flow: &Flow) -> Markup {
-    html! { (one(flow, WIDE)) (one(flow, NARROW)) }
+/// The chart in both widths; the style sheet shows one. `id` is unique on the page.
+pub fn draw(id: &str, flow: &Flow) -> Markup {
+    html! { (one(id, flow, WIDE)) (one(id, flow, NARROW)) }
 }
 
 /// A cursor down the page, and what was drawn above it.
@@ -45,7 +45,7 @@ struct Drawing {
     marks: Vec<Markup>,
 }
 
-fn one(flow: &Flow, layout: Layout) -> Markup {
+fn one(id: &str, flow: &Flow, layout: Layout) -> Markup {
     let mut drawing = Drawing { layout, y: 2.0, marks: Vec::new() };
     for (i, station) in flow.before.iter().enumerate() {
         drawing.station(station, i > 0);
@@ -57,7 +57,7 @@ fn one(flow: &Flow, layout: Layout) -> Markup {
         drawing.station(station, i > 0 || !flow.parts.is_empty() || !flow.before.is_empty());
     }
     let body = html! { @for mark in &drawing.marks { (mark) } };
-    let id = format!("flow-{}", layout.name);
+    let id = format!("{id}-{}", layout.name);
     let height = drawing.y + 4.0;
     html! {
         div class=(layout.name) {
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn every_station_part_and_reason_is_there_twice() {
-        let svg = draw(&example()).into_string();
+        let svg = draw("flow", &example()).into_string();
         for text in [
             "Found: 1,203",
             "3 × SNR … is &lt;below&gt; 4",
@@ -282,6 +282,6 @@ mod tests {
 
     #[test]
     fn an_empty_flow_is_an_empty_chart() {
-        assert!(draw(&Flow::default()).into_string().contains("<svg"));
+        assert!(draw("flow", &Flow::default()).into_string().contains("<svg"));
     }
 }

@@ -1,10 +1,12 @@
 //! Figures as inline SVG: pure functions from numbers to markup. Colours come from the page's style sheet by class, so
 //! that one figure serves light, dark and paper. Lengths are in units of the `viewBox`; 13 of them are one line of text.
 
+pub mod agreement;
 pub mod boxes;
 pub mod curve;
 pub mod flow;
 pub mod histogram;
+pub mod lines;
 pub mod scatter;
 
 use maud::{Markup, html};
@@ -23,6 +25,42 @@ pub fn figure(id: &str, size: (f64, f64), title: &str, description: &str, body: 
             (body)
         }
     }
+}
+
+/// The rules of the figures, for the page and for figures in files of their own.
+pub const STYLE: &str = include_str!("style.css");
+
+/// A figure as a file of its own: with size, names, a white ground and the light colours of `page_style` written out.
+/// None where the markup is no figure.
+pub fn standalone(markup: &str, page_style: &str) -> Option<String> {
+    let start = markup.find("<svg ")?;
+    let end = start + markup[start..].find("</svg>")?;
+    let open = start + markup[start..].find('>')?;
+    let view = markup[start..open].split("viewBox=\"").nth(1)?.split('"').next()?;
+    let mut sides = view.split(' ').skip(2);
+    let (width, height) = (sides.next()?, sides.next()?);
+    let tag = &markup[start + "<svg".len()..open];
+    let mut style = STYLE.to_owned();
+    for (name, value) in colours(page_style) {
+        style = style.replace(&format!("var({name})"), value);
+    }
+    let family = "svg { font-family: \"DejaVu Sans\", Arial, Helvetica, sans-serif; }";
+    Some(format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\"{tag}>\n<style>\n{family}\n{style}</style>\n\
+         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{}</svg>\n",
+        &markup[open + 1..end]
+    ))
+}
+
+/// The first values of the variables of a style sheet: those of light pages.
+fn colours(style: &str) -> Vec<(&str, &str)> {
+    let block =
+        style.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map_or("", |b| b.0);
+    let pairs = block.split(';').filter_map(|line| line.trim().split_once(':'));
+    let mut pairs: Vec<(&str, &str)> =
+        pairs.map(|(name, value)| (name.trim(), value.trim())).collect();
+    pairs.retain(|(name, _)| name.starts_with("--"));
+    pairs
 }
 
 /// A coordinate, to a tenth of a unit.
@@ -247,6 +285,20 @@ mod tests {
         assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
         assert_eq!(wrap("abcdefgh", 4), ["abcd", "efgh"]);
         assert_eq!(wrap("", 4), [""]);
+    }
+
+    #[test]
+    fn a_figure_stands_alone() {
+        let markup =
+            figure("f", (10.0, 20.0), "a", "b", &html! { text.tick { "1" } }).into_string();
+        let page = ":root {\n  color-scheme: light;\n  --text: #111;\n  --faint: #222;\n}\n:root { --text: #eee; }";
+        let svg = standalone(&markup, page).unwrap_or_default();
+        assert!(svg.starts_with(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"10\" height=\"20\" class=\"chart\""
+        ));
+        assert!(svg.contains("svg text { fill: #111; }") && svg.ends_with("</svg>\n"), "{svg}");
+        assert_eq!(svg.matches("<svg").count(), 1);
+        assert_eq!(standalone("<p>no figure</p>", page), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! Predicted against true volume on logarithmic axes, with the line where both are equal.
+//! Predicted against true volume on logarithmic axes, with the line where both are equal and, where one was fitted, the
+//! regression line, which is a curve on these axes.
 
 use maud::{Markup, html};
+use serde::{Deserialize, Serialize};
 
 use super::{Frame, Scale, WIDTH, figure, px, x_axis, y_axis};
 
@@ -10,8 +12,21 @@ pub const FLOOR_ML: f64 = 0.01;
 /// Most points in the figure.
 pub const MOST_POINTS: usize = 4000;
 
-/// A dot a case, `(true, predicted)` in mL. Of more than [`MOST_POINTS`] cases, every k-th is drawn.
-pub fn draw(id: &str, points: &[(f64, f64)]) -> Markup {
+/// Places along the regression line that are joined.
+const STEPS: usize = 64;
+
+/// Predicted against true volumes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scatter {
+    /// `(true, predicted)` of each case in mL.
+    pub points: Vec<(f64, f64)>,
+    /// Slope and intercept (mL) of the regression line.
+    pub line: Option<(f64, f64)>,
+}
+
+/// A dot a case. Of more than [`MOST_POINTS`] cases, every k-th is drawn.
+pub fn draw(id: &str, scatter: &Scatter) -> Markup {
+    let points = &scatter.points;
     let frame = Frame { left: 52.0, right: WIDTH - 20.0, top: 28.0, bottom: HEIGHT - 46.0 };
     let drawn = thinned(points);
     let values = || drawn.iter().flat_map(|p| [p.0, p.1]).filter(|v| *v >= FLOOR_ML);
@@ -31,6 +46,9 @@ pub fn draw(id: &str, points: &[(f64, f64)]) -> Markup {
         @for (truth, predicted) in &drawn {
             circle.dot cx=(px(x.place(*truth))) cy=(px(y.place(*predicted))) r="3" {}
         }
+        @if let Some(line) = scatter.line {
+            path.fitted d=(fitted(line, (start, end), &x, &y)) {}
+        }
     };
     let description = format!(
         "{} cases; {} of them predicted smaller than the reference, {} larger.",
@@ -41,7 +59,27 @@ pub fn draw(id: &str, points: &[(f64, f64)]) -> Markup {
     figure(id, (WIDTH, HEIGHT), "Predicted against reference lesion volume", &description, &body)
 }
 
-fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+/// The regression line between two volumes, where it is on the axes.
+fn fitted(
+    (slope, intercept): (f64, f64),
+    (start, end): (f64, f64),
+    x: &Scale,
+    y: &Scale,
+) -> String {
+    let mut path = String::new();
+    for i in 0..=STEPS {
+        let at = start * (end / start).powf(i as f64 / STEPS as f64);
+        let value = intercept + slope * at;
+        if (start..=end).contains(&value) {
+            let verb = if path.is_empty() { 'M' } else { 'L' };
+            path += &format!("{verb}{} {}", px(x.place(at)), px(y.place(value)));
+        }
+    }
+    path
+}
+
+/// The points that are drawn.
+pub fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let step = points.len().div_ceil(MOST_POINTS).max(1);
     points.iter().copied().step_by(step).collect()
 }
@@ -50,9 +88,22 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 mod tests {
     use super::*;
 
+    fn of(points: &[(f64, f64)]) -> Scatter {
+        Scatter { points: points.to_vec(), line: None }
+    }
+
+    #[test]
+    fn the_line_of_equal_volumes_is_straight() {
+        let scatter = Scatter { line: Some((1.0, 0.0)), ..of(&[(1.0, 1.0), (100.0, 100.0)]) };
+        let svg = draw("s", &scatter).into_string();
+        assert!(svg.contains("d=\"M52 374L") && svg.contains("L460 28\""), "{svg}");
+        let below = Scatter { line: Some((0.0, -5.0)), ..of(&[(1.0, 1.0)]) };
+        assert!(draw("s", &below).into_string().contains("fitted\" d=\"\""));
+    }
+
     #[test]
     fn equal_volumes_lie_on_the_line() {
-        let svg = draw("s", &[(1.0, 1.0), (100.0, 100.0)]).into_string();
+        let svg = draw("s", &of(&[(1.0, 1.0), (100.0, 100.0)])).into_string();
         assert!(
             svg.contains("cx=\"52\" cy=\"374\"") && svg.contains("cx=\"460\" cy=\"28\""),
             "{svg}"
@@ -61,7 +112,7 @@ mod tests {
 
     #[test]
     fn nothing_predicted_is_drawn_at_the_floor() {
-        let svg = draw("s", &[(5.0, 0.0)]).into_string();
+        let svg = draw("s", &of(&[(5.0, 0.0)])).into_string();
         assert!(svg.contains("cy=\"374\"") && !svg.contains("NaN") && !svg.contains("inf"));
         assert!(svg.contains("1 of them predicted smaller"));
     }
@@ -69,6 +120,6 @@ mod tests {
     #[test]
     fn there_are_never_too_many_points() {
         assert_eq!(thinned(&vec![(1.0, 1.0); 3 * MOST_POINTS + 1]).len(), 3001);
-        assert!(draw("s", &[]).into_string().contains("0 cases"));
+        assert!(draw("s", &of(&[])).into_string().contains("0 cases"));
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Deserialize;
 
 use super::query::{Source, identifier, literal};
+use crate::catalog::curation::EXCLUDED;
 use crate::error::Result;
 use crate::report::data::{
     Exclusion, FailedCase, Failures, Flow, Part, Reason, StageCount, Station,
@@ -210,7 +211,8 @@ async fn flow(source: &Source<'_>, lost: &Lost) -> Result<Flow> {
     {
         let sql = format!("SELECT count(DISTINCT case_id) AS cases FROM ({held})");
         let cases = one(source, &sql).await?;
-        let exclusions = with_rest(lost.at(Where::Preparation), left, cases, step);
+        let curated = curated(source, &held, &mut queries).await?;
+        let exclusions = with_rest(lost.at(Where::Preparation), left, cases, step, curated);
         before.push(Station {
             label: "Prepared".to_owned(),
             cases,
@@ -231,7 +233,7 @@ async fn flow(source: &Source<'_>, lost: &Lost) -> Result<Flow> {
     };
     if let Some(split) = job.split_step.as_ref().filter(|_| !parts.is_empty()) {
         let drawn = parts.iter().map(|p| p.cases).sum();
-        let exclusions = with_rest(lost.at(Where::Split), left, drawn, split);
+        let exclusions = with_rest(lost.at(Where::Split), left, drawn, split, Vec::new());
         if !exclusions.is_empty() {
             before.push(Station {
                 label: "Split".to_owned(),
@@ -251,7 +253,7 @@ async fn flow(source: &Source<'_>, lost: &Lost) -> Result<Flow> {
             super::scores::scored_sql(source).await
         );
         let cases = one(source, &sql).await?;
-        let exclusions = with_rest(lost.at(Where::Scoring), left, cases, step);
+        let exclusions = with_rest(lost.at(Where::Scoring), left, cases, step, Vec::new());
         after.push(Station {
             label: "Scored".to_owned(),
             cases,
@@ -329,15 +331,52 @@ async fn one(source: &Source<'_>, sql: &str) -> Result<u64> {
     Ok(rows.first().map_or(0, |row| row.cases))
 }
 
-/// Puts the cases that are neither here nor failed before the exclusions: the step did not ask for them.
-fn with_rest(mut exclusions: Vec<Exclusion>, before: u64, here: u64, step: &str) -> Vec<Exclusion> {
+/// The cases that a curator excluded and a step does not hold, by reason.
+async fn curated(
+    source: &Source<'_>,
+    held: &str,
+    queries: &mut Vec<String>,
+) -> Result<Vec<Reason>> {
+    if !source.columns("cases").await.iter().any(|(name, _)| name == EXCLUDED) {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT {EXCLUDED} AS label, count(*) AS cases FROM cases\nWHERE {EXCLUDED} IS NOT NULL AND case_id NOT IN ({held})\n\
+         GROUP BY {EXCLUDED} ORDER BY cases DESC, label"
+    );
+    let rows: Vec<Counted> = source.rows(&sql).await?;
+    let reasons: Vec<Reason> =
+        rows.into_iter().map(|r| Reason { reason: r.label, cases: r.cases }).collect();
+    if !reasons.is_empty() {
+        queries.push(sql);
+    }
+    Ok(reasons)
+}
+
+/// Puts the cases that are neither here nor failed before the exclusions: those that a curator excluded with their reasons,
+/// and those that the step did not ask for.
+fn with_rest(
+    mut exclusions: Vec<Exclusion>,
+    before: u64,
+    here: u64,
+    step: &str,
+    curated: Vec<Reason>,
+) -> Vec<Exclusion> {
+    let total = |of: &[Reason]| of.iter().map(|r| r.cases).sum::<u64>();
     let failed: u64 = exclusions.iter().map(|e| e.cases).sum();
-    let rest = before.saturating_sub(failed + here);
+    let lost = before.saturating_sub(failed + here);
+    // A case that was excluded after it had failed is told as failed.
+    let by_curator = Some(total(&curated)).filter(|n| *n <= lost).unwrap_or(0);
+    let rest = lost - by_curator;
     if rest > 0 {
         let reason =
             Reason { reason: "not asked for by the step’s query".to_owned(), cases: rest };
         exclusions
             .insert(0, Exclusion { place: step.to_owned(), cases: rest, reasons: vec![reason] });
+    }
+    if by_curator > 0 {
+        let place = "Excluded by a curator".to_owned();
+        exclusions.insert(0, Exclusion { place, cases: by_curator, reasons: curated });
     }
     exclusions
 }

@@ -1,18 +1,18 @@
 //! Fills [`ReportData`] by SQL over the catalog. One file a section of the page; [`query`] is what they share.
 
 mod flow;
-mod pictures;
+pub(super) mod pictures;
 mod quality;
-mod query;
+pub(super) mod query;
 mod scores;
-mod strata;
+pub(super) mod strata;
 mod training;
 
 use datafusion::prelude::SessionContext;
 use serde::Deserialize;
 
-use super::ReportJob;
 use super::data::{LineageFacts, ReportData};
+use super::{ReportJob, exhibits};
 use crate::error::Result;
 use query::{Source, literal};
 
@@ -31,6 +31,8 @@ pub async fn load(ctx: &SessionContext, job: &ReportJob) -> Result<ReportData> {
         html: job.html.clone(),
         notes: job.notes.clone(),
         lineage: lineage(&source).await?,
+        study: exhibits::load(&source, &job.params).await?,
+        shows_run: job.params.shows_run(),
         flow,
         failures,
         quality: quality::load(&source).await?,

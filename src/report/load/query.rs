@@ -41,6 +41,24 @@ impl<'a> Source<'a> {
         fields.iter().map(|f| (f.name().clone(), f.data_type().clone())).collect()
     }
 
+    /// The rows of a query that an author wrote, in columns.
+    ///
+    /// # Errors
+    /// A configuration fault where a table or column that it names is not there.
+    pub async fn answer(&self, sql: &str) -> Result<Vec<arrow::array::RecordBatch>> {
+        crate::catalog::sql(self.ctx, sql).await
+    }
+
+    /// The columns that such a query gives, without running it.
+    ///
+    /// # Errors
+    /// As for [`Source::answer`].
+    pub async fn columns_of(&self, sql: &str) -> Result<Vec<(String, arrow::datatypes::DataType)>> {
+        let frame = crate::catalog::plan(self.ctx, sql).await?;
+        let fields = frame.schema().fields().iter();
+        Ok(fields.map(|f| (f.name().clone(), f.data_type().clone())).collect())
+    }
+
     /// Hands every row of a query to `take`, in order, without holding them all.
     pub async fn each<T: DeserializeOwned>(
         &self,

@@ -130,7 +130,7 @@ async fn stratum(
         "SELECT \"group\", min(low) AS low, max(low) AS high, {}\nFROM (\n  SELECT s.*, {} AS \"group\", {} AS low\n  FROM (\n{scored}\n) s\n  \
          LEFT JOIN cases c ON c.case_id = s.case_id\n) s\nGROUP BY \"group\" ORDER BY \"group\"",
         aggregates(),
-        variable.group_sql(),
+        variable.group_sql(&[]),
         if matches!(variable.groups, Groups::Quantiles(_)) {
             variable.value.as_str()
         } else {

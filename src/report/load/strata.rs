@@ -5,7 +5,7 @@
 
 use arrow::datatypes::DataType;
 
-use super::query::identifier;
+use super::query::{identifier, literal};
 
 /// The order of infarct locations in that study: from the cortex downwards.
 const LOCATIONS: [&str; 9] = [
@@ -34,8 +34,8 @@ pub struct Variable {
 /// How values become groups.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Groups {
-    /// Below the first number, from the first to the second, above the second; and the unit.
-    Cuts(f64, f64, &'static str),
+    /// Below the first number, from each number to the next, above the last; and the unit.
+    Cuts(Vec<f64>, String),
     /// So many groups of equal size by rank.
     Quantiles(u32),
     /// Yes and no.
@@ -45,20 +45,34 @@ pub enum Groups {
 }
 
 impl Variable {
-    /// The variable of this name; an error in words where the table cases has no such column.
+    /// The variable of this name among the columns of the table cases, which the query calls `c`; an error in words where it
+    /// has no such column. `volume_ml` is that of the reference mask, in the scores `s`.
     pub fn find(name: &str, columns: &[(String, DataType)]) -> Result<Self, String> {
-        let column = format!("c.{}", identifier(name));
-        let label = label(name).to_owned();
         if name == "volume_ml" {
             let value = "s.volume_truth_ml".to_owned();
-            return Ok(Self { label, value, groups: Groups::Cuts(1.7, 14.0, "mL") });
+            return Ok(Self { label: label(name).to_owned(), value, groups: volume_cuts() });
         }
-        let Some((_, kind)) = columns.iter().find(|(column, _)| column == name) else {
-            return Err(format!("the table cases has no column {name}"));
+        Self::of(name, "c", columns).map_err(|_| format!("the table cases has no column {name}"))
+    }
+
+    /// The variable of this name among the columns of a relation, which the query calls `alias`.
+    pub fn of(name: &str, alias: &str, columns: &[(String, DataType)]) -> Result<Self, String> {
+        let has = |name: &&str| columns.iter().any(|(column, _)| column == name);
+        let column = match name {
+            "volume_ml" => {
+                let known = [name, "volume_truth_ml", "truth_volume_ml"];
+                known.into_iter().find(|n| has(n)).unwrap_or(name)
+            }
+            name => name,
+        };
+        let value = format!("{alias}.{}", identifier(column));
+        let label = label(name).to_owned();
+        let Some((_, kind)) = columns.iter().find(|(known, _)| known == column) else {
+            return Err(format!("there is no column {column}"));
         };
         let groups = match name {
-            "truth_volume_ml" => Groups::Cuts(1.7, 14.0, "mL"),
-            "onset_h" => Groups::Cuts(3.0, 24.0, "h"),
+            "volume_ml" | "truth_volume_ml" | "volume_truth_ml" => volume_cuts(),
+            "onset_h" => Groups::Cuts(vec![3.0, 24.0], "h".to_owned()),
             "wmh_volume_ml" => Groups::Quantiles(10),
             "location" => Groups::Words(&LOCATIONS),
             "field_strength_t" => Groups::Words(&[]),
@@ -67,22 +81,30 @@ impl Variable {
             _ if kind.is_nested() => return Err(format!("the column {name} holds lists")),
             _ => Groups::Words(&[]),
         };
-        Ok(Self { label, value: column, groups })
+        Ok(Self { label, value, groups })
     }
 
-    /// SQL for the group of a case, which is NULL where the value is.
-    pub fn group_sql(&self) -> String {
+    /// SQL for the group of a case, which is NULL where the value is. Quantiles are drawn among the rows that have the values
+    /// of `within` in common.
+    pub fn group_sql(&self, within: &[String]) -> String {
         let value = &self.value;
         match &self.groups {
-            Groups::Cuts(low, high, _) => {
-                let [below, between, above] = self.known().try_into().unwrap_or_default();
+            Groups::Cuts(cuts, _) => {
+                let mut sql = "CASE".to_owned();
+                let names = self.known();
+                for (i, (cut, name)) in cuts.iter().zip(&names).enumerate() {
+                    let sign = if i == 0 { "<" } else { "<=" };
+                    sql += &format!(" WHEN {value} {sign} {cut} THEN {}", literal(name));
+                }
+                let last = names.last().map(|name| literal(name)).unwrap_or_default();
+                sql + &format!(" WHEN {value} IS NOT NULL THEN {last} END")
+            }
+            Groups::Quantiles(n) => {
+                let within: String = within.iter().map(|w| format!(", {w}")).collect();
                 format!(
-                    "CASE WHEN {value} < {low} THEN '{below}' WHEN {value} <= {high} THEN '{between}' WHEN {value} > {high} THEN '{above}' END"
+                    "CASE WHEN {value} IS NOT NULL THEN CAST(ntile({n}) OVER (PARTITION BY {value} IS NULL{within} ORDER BY {value}, s.case_id) AS VARCHAR) END"
                 )
             }
-            Groups::Quantiles(n) => format!(
-                "CASE WHEN {value} IS NOT NULL THEN CAST(ntile({n}) OVER (PARTITION BY {value} IS NULL ORDER BY {value}, s.case_id) AS VARCHAR) END"
-            ),
             Groups::YesNo => format!("CASE WHEN {value} THEN 'yes' WHEN NOT {value} THEN 'no' END"),
             Groups::Words(_) => format!("CAST({value} AS VARCHAR)"),
         }
@@ -91,12 +113,18 @@ impl Variable {
     /// Groups that are listed even when they are empty, in order.
     pub fn known(&self) -> Vec<String> {
         match &self.groups {
-            Groups::Cuts(low, high, unit) => {
-                vec![
-                    format!("< {low} {unit}"),
-                    format!("{low}–{high} {unit}"),
-                    format!("> {high} {unit}"),
-                ]
+            Groups::Cuts(cuts, unit) => {
+                let named = |text: String| format!("{text} {unit}").trim_end().to_owned();
+                let (Some(first), Some(last)) = (cuts.first(), cuts.last()) else {
+                    return Vec::new();
+                };
+                // With one cut nothing lies between, and the cut itself belongs to the upper group.
+                let above = if cuts.len() == 1 { "≥" } else { ">" };
+                let between = cuts.windows(2).map(|pair| named(format!("{}–{}", pair[0], pair[1])));
+                std::iter::once(named(format!("< {first}")))
+                    .chain(between)
+                    .chain([named(format!("{above} {last}"))])
+                    .collect()
             }
             Groups::YesNo => vec!["no".to_owned(), "yes".to_owned()],
             Groups::Quantiles(n) => (1..=*n).map(|i| i.to_string()).collect(),
@@ -125,14 +153,20 @@ impl Variable {
     }
 }
 
+/// Small, medium and large infarcts.
+fn volume_cuts() -> Groups {
+    Groups::Cuts(vec![1.7, 14.0], "mL".to_owned())
+}
+
 /// A word without case, spaces and signs: registries write `corona_radiata` and `Corona radiata`.
 fn letters(word: &str) -> String {
     word.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 
-fn label(name: &str) -> &str {
+/// What a column is called, for readers.
+pub fn label(name: &str) -> &str {
     match name {
-        "volume_ml" | "truth_volume_ml" => "Lesion volume",
+        "volume_ml" | "truth_volume_ml" | "volume_truth_ml" => "Lesion volume",
         "onset_h" => "Onset to imaging",
         "location" => "Infarct location",
         "vendor" => "Scanner vendor",
@@ -158,7 +192,9 @@ mod tests {
     fn the_studys_cuts_are_the_defaults() {
         let volume = Variable::find("volume_ml", &[]).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(volume.known(), ["< 1.7 mL", "1.7–14 mL", "> 14 mL"]);
-        assert!(volume.group_sql().contains("WHEN s.volume_truth_ml < 1.7 THEN '< 1.7 mL'"));
+        let sql = volume.group_sql(&[]);
+        assert!(sql.contains("WHEN s.volume_truth_ml < 1.7 THEN '< 1.7 mL'"), "{sql}");
+        assert!(sql.ends_with("WHEN s.volume_truth_ml IS NOT NULL THEN '> 14 mL' END"), "{sql}");
         let columns = [("onset_h".to_owned(), DataType::Float64)];
         let onset = Variable::find("onset_h", &columns).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(onset.known(), ["< 3 h", "3–24 h", "> 24 h"]);
@@ -179,6 +215,15 @@ mod tests {
         assert_eq!(location.rank("Basal_ganglia_internal_capsule"), 2);
         assert_eq!(location.rank("pons"), 5);
         assert_eq!(location.rank("elsewhere"), usize::MAX);
+    }
+
+    #[test]
+    fn one_cut_makes_two_groups_and_none_is_lost_between() {
+        let groups = Groups::Cuts(vec![70.0], "y".to_owned());
+        let age = Variable { label: String::new(), value: "s.age_y".to_owned(), groups };
+        assert_eq!(age.known(), ["< 70 y", "≥ 70 y"]);
+        let sql = "CASE WHEN s.age_y < 70 THEN '< 70 y' WHEN s.age_y IS NOT NULL THEN '≥ 70 y' END";
+        assert_eq!(age.group_sql(&[]), sql);
     }
 
     #[test]

@@ -221,7 +221,7 @@ async fn a_run_becomes_a_page() {
 
     assert_eq!(data.training.as_ref().map(|t| t.curve.len()), Some(2));
     assert_eq!(data.lineage.command.as_deref(), Some("torcula run test.yaml"));
-    let page = html::page(&data);
+    let page = html::page(&data, &exhibits::files::Written::default());
     assert!(page.contains("Vendor&#39;s") || page.contains("Vendor's"));
     assert!(!page.contains("NaN"));
 }

@@ -1,0 +1,347 @@
+//! Corrections of the registry by people: checked against the catalog all at once, and what they would make steps do again.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use datafusion::prelude::SessionContext;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::catalog::curation::{self, EXCLUDED};
+use crate::catalog::{self, Catalog, CurationRow, EditAction, Timestamp};
+use crate::error::{Error, Result};
+use crate::pipeline::{Action, Output, Pipeline, Step};
+
+use super::relations::{self, Growing};
+use super::{plan, split, train};
+
+/// One wish of a person: a column of a case gets a value, or the case is excluded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// Where it stands, for messages: a line of a file, or nothing.
+    pub place: String,
+    /// The case.
+    pub case_id: String,
+    /// The column, or `excluded`.
+    pub column: String,
+    /// The value as the person wrote it; unused for an exclusion.
+    pub value: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Turns wishes into edits. Those that would change nothing are left out.
+///
+/// # Errors
+/// Every wish that cannot be: unknown case or column, a value of another type, no reason, the same column twice. Then
+/// there are no edits.
+pub async fn edits(catalog: &Catalog, wishes: &[Wish], author: &str) -> Result<Vec<CurationRow>> {
+    let ctx = catalog.session_if(&[]).await?;
+    let cases = present(&ctx, &wishes.iter().map(|w| w.case_id.as_str()).collect()).await?;
+    let (version, now) = (catalog.cases_version()?, Timestamp::now());
+    let mut problems = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut edits = Vec::new();
+    for wish in wishes {
+        let at = if wish.place.is_empty() { String::new() } else { format!("{}: ", wish.place) };
+        let mut found: Vec<Error> = Vec::new();
+        let case = cases.get(&wish.case_id);
+        if case.is_none() {
+            let reason = format!("the catalog has no case '{}'", wish.case_id);
+            found.push(
+                Error::configuration(reason)
+                    .hint("`torcula sql \"SELECT case_id FROM cases\"` lists them"),
+            );
+        }
+        if wish.reason.trim().is_empty() {
+            found.push(
+                Error::configuration("the reason is empty")
+                    .hint("say why: --reason \"…\", or the column `reason` of the file"),
+            );
+        }
+        if !seen.insert((&wish.case_id, &wish.column)) {
+            found.push(Error::configuration(format!(
+                "{} of {} is set twice",
+                wish.column, wish.case_id
+            )));
+        }
+        let exclude = wish.column == EXCLUDED;
+        let new = if exclude {
+            Ok(json!(wish.reason.trim()))
+        } else {
+            curation::parse(&wish.column, &wish.value)
+        };
+        match (new, case) {
+            (Ok(new), Some(case)) if found.is_empty() => {
+                let old = case.get(&wish.column).cloned().unwrap_or_default();
+                if old != new {
+                    let action = if exclude { EditAction::Exclude } else { EditAction::Set };
+                    edits.push(CurationRow {
+                        old_value: old.to_string(),
+                        new_value: new.to_string(),
+                        reason: wish.reason.trim().to_owned(),
+                        author: author.to_owned(),
+                        catalog_version: version,
+                        edited_at: now,
+                        ..curation::edit(action, &wish.case_id, &wish.column)
+                    });
+                }
+            }
+            (Err(error), _) => found.push(error),
+            _ => {}
+        }
+        problems.extend(found.into_iter().map(|e| match e.advice() {
+            Some(hint) => format!("{at}{} ({hint})", e.reason()),
+            None => format!("{at}{}", e.reason()),
+        }));
+    }
+    refuse(problems)?;
+    Ok(edits)
+}
+
+fn refuse(problems: Vec<String>) -> Result<()> {
+    match problems.len() {
+        0 => Ok(()),
+        1 => Err(Error::configuration(problems.join("")).hint("nothing was changed")),
+        n => Err(Error::configuration(format!("{n} problems:\n  {}", problems.join("\n  ")))
+            .hint("nothing was changed; mend them and give the command again")),
+    }
+}
+
+/// These cases with what can be edited of them, as readers of the session see them.
+async fn present(
+    ctx: &SessionContext,
+    wanted: &BTreeSet<&str>,
+) -> Result<BTreeMap<String, Map<String, Value>>> {
+    let columns: Vec<String> = ["case_id", EXCLUDED]
+        .iter()
+        .chain(&curation::EDITABLE)
+        .map(|c| relations::quoted(c))
+        .collect();
+    let mut found = BTreeMap::new();
+    for ids in wanted.iter().collect::<Vec<_>>().chunks(1000) {
+        let ids: Vec<String> =
+            ids.iter().map(|id| format!("'{}'", id.replace('\'', "''"))).collect();
+        let query = format!(
+            "SELECT {} FROM cases WHERE case_id IN ({})",
+            columns.join(", "),
+            ids.join(", ")
+        );
+        let rows: Vec<Map<String, Value>> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
+        for row in rows {
+            let id = row.get("case_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+            found.insert(id, row);
+        }
+    }
+    Ok(found)
+}
+
+/// The edits that take back one edit, or all that stand of the last command.
+///
+/// # Errors
+/// There is no such edit, it is itself taken back, or there is nothing to take back.
+pub async fn undo(
+    catalog: &Catalog,
+    edit: Option<&str>,
+    reason: &str,
+    author: &str,
+) -> Result<Vec<CurationRow>> {
+    let all = catalog.edits().await?;
+    let found = standing(&all, edit)?;
+    let (version, now) = (catalog.cases_version()?, Timestamp::now());
+    let take_back = |found: &&CurationRow| CurationRow {
+        undoes: Some(found.edit_id.clone()),
+        old_value: found.new_value.clone(),
+        reason: reason.trim().to_owned(),
+        author: author.to_owned(),
+        catalog_version: version,
+        edited_at: now,
+        ..curation::edit(EditAction::Undo, &found.case_id, &found.column_name)
+    };
+    let mut rows: Vec<CurationRow> = found.iter().map(take_back).collect();
+    // What the cases will have then: earlier edits, or what was ingested.
+    let ctx = catalog.session_if(&rows).await?;
+    let cases = present(&ctx, &found.iter().map(|f| f.case_id.as_str()).collect()).await?;
+    for row in &mut rows {
+        let value = cases.get(&row.case_id).and_then(|case| case.get(&row.column_name));
+        row.new_value = value.unwrap_or(&Value::Null).to_string();
+    }
+    Ok(rows)
+}
+
+/// The edit whose identifier begins so, or those of the last command, where they stand.
+fn standing<'a>(all: &'a [CurationRow], edit: Option<&str>) -> Result<Vec<&'a CurationRow>> {
+    let undone: HashSet<&str> = all.iter().filter_map(|e| e.undoes.as_deref()).collect();
+    let stands =
+        |e: &&CurationRow| e.action != EditAction::Undo && !undone.contains(e.edit_id.as_str());
+    let hint = "`torcula curate log` lists the edits";
+    let Some(start) = edit else {
+        let none = || Error::configuration("there is no edit to take back").hint(hint);
+        let last = all.iter().rev().find(stands).ok_or_else(none)?;
+        let together = |e: &&CurationRow| e.edited_at == last.edited_at;
+        return Ok(all.iter().filter(stands).filter(together).collect());
+    };
+    let mut begins = all.iter().filter(|e| e.edit_id.starts_with(start));
+    let none = || Error::configuration(format!("there is no edit '{start}'")).hint(hint);
+    let found = begins.next().ok_or_else(none)?;
+    if begins.next().is_some() {
+        let reason = format!("several edits begin with '{start}'");
+        return Err(Error::configuration(reason).hint("give more of it"));
+    }
+    let id = &found.edit_id;
+    match stands(&found) {
+        true => Ok(vec![found]),
+        false if found.action == EditAction::Undo => {
+            let reason = format!("the edit {id} takes another back; make that edit again instead");
+            Err(Error::configuration(reason).hint(hint))
+        }
+        false => {
+            Err(Error::configuration(format!("the edit {id} is taken back already")).hint(hint))
+        }
+    }
+}
+
+/// What edits, made or not, make a pipeline's next run do again: each step that is affected, and how. Steps of one matrix
+/// that are affected alike are one line.
+///
+/// # Errors
+/// A step cannot be planned.
+pub async fn affected(
+    catalog: &Catalog,
+    pipeline: &Pipeline,
+    edits: &[CurationRow],
+) -> Result<Vec<(String, String)>> {
+    let mut before = Growing::new(catalog.session_if(&[]).await?, pipeline);
+    let mut after = Growing::new(catalog.session_if(edits).await?, pipeline);
+    let mut affected = Affected::default();
+    // Steps whose rows may differ: only what reads them is looked at. And steps whose output is not known before they ran, so
+    // that those after them cannot be compared.
+    let (mut touched, mut open): (HashSet<&str>, HashSet<&str>) = Default::default();
+    for step in &pipeline.steps {
+        if let Action::Ingest(_) = step.action {
+            touched.insert(&step.name);
+            continue;
+        }
+        if let Action::Report(_) = step.action {
+            if !affected.lines.is_empty() {
+                affected.add(step, "written again, as in every run".to_owned());
+            }
+            continue;
+        }
+        if let Some(first) = step.upstream.iter().find(|name| open.contains(name.as_str())) {
+            open.insert(&step.name);
+            let first = pipeline.step(first).map_or(first.as_str(), family);
+            affected.add(step, format!("follows {first}"));
+            continue;
+        }
+        if !step.upstream.iter().any(|name| touched.contains(name.as_str())) {
+            continue;
+        }
+        let needed = pipeline.closure(&[&step.name]);
+        before.add(&needed).await?;
+        after.add(&needed).await?;
+        let found = change(&before.ctx, &after.ctx, pipeline, step).await?;
+        let Some((what, opens)) = found else { continue };
+        touched.insert(&step.name);
+        if opens {
+            open.insert(&step.name);
+        }
+        affected.add(step, what);
+    }
+    Ok(affected.lines.into_iter().map(|(name, _, what)| (name, what)).collect())
+}
+
+/// The matrix that a step belongs to, or the step.
+fn family(step: &Step) -> &str {
+    step.part_of.as_ref().map_or(&step.name, |part_of| &part_of.name)
+}
+
+/// Affected steps: what a line calls them, how many they are, and how they are affected.
+#[derive(Default)]
+struct Affected {
+    lines: Vec<(String, usize, String)>,
+}
+
+impl Affected {
+    fn add(&mut self, step: &Step, what: String) {
+        let family = family(step);
+        let together = self.lines.iter_mut().find(|(name, _, told)| {
+            *told == what && step.part_of.is_some() && name.split(" (").next() == Some(family)
+        });
+        match together {
+            Some((name, n, _)) => {
+                *n += 1;
+                *name = format!("{family} ({n} steps)");
+            }
+            None if step.part_of.is_some() => {
+                self.lines.push((format!("{family} (1 step)"), 1, what));
+            }
+            None => self.lines.push((step.name.clone(), 1, what)),
+        }
+    }
+}
+
+/// How a step is affected, and whether those after it can only follow.
+async fn change(
+    before: &SessionContext,
+    after: &SessionContext,
+    pipeline: &Pipeline,
+    step: &Step,
+) -> Result<Option<(String, bool)>> {
+    Ok(match &step.action {
+        Action::Split(params) => {
+            let old = split::fingerprint(before, step, params).await?;
+            let new = split::fingerprint(after, step, params).await?;
+            (old != new).then(|| ("drawn again; the patients that are left keep their parts".to_owned(), true))
+        }
+        Action::Train(params) => {
+            let old = train::fingerprint(before, pipeline, step, params, step.seed).await?;
+            let new = train::fingerprint(after, pipeline, step, params, step.seed).await?;
+            (old != new).then(|| ("trained again on its changed cases".to_owned(), true))
+        }
+        Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
+            let (Some(old), Some(new)) =
+                (members(before, pipeline, step).await?, members(after, pipeline, step).await?)
+            else {
+                return Ok(None);
+            };
+            let (gone, come) = (old.difference(&new).count(), new.difference(&old).count());
+            let shards =
+                matches!(&step.action, Action::Stages(a) if matches!(a.output, Output::Shards(_)));
+            (gone + come > 0).then(|| (counted(gone, come, shards), shards))
+        }
+        _ => None,
+    })
+}
+
+fn counted(gone: usize, come: usize, shards: bool) -> String {
+    let cases = |n: usize| if n == 1 { "1 case".to_owned() } else { format!("{n} cases") };
+    let mut parts = Vec::new();
+    if gone > 0 {
+        parts.push(format!("{} no more asked for", cases(gone)));
+    }
+    if come > 0 {
+        parts.push(format!("{} to do, unless done earlier", cases(come)));
+    }
+    if shards {
+        parts.push("its shards are written again".to_owned());
+    }
+    parts.join(", ")
+}
+
+/// The cases of a step with the fingerprints that they have in it; none where its model is not trained.
+async fn members(
+    ctx: &SessionContext,
+    pipeline: &Pipeline,
+    step: &Step,
+) -> Result<Option<HashSet<(String, String)>>> {
+    #[derive(Deserialize)]
+    struct Row {
+        case_id: String,
+        fingerprint: String,
+    }
+    let Some(plan) = plan::of_step(ctx, pipeline, step, None).await? else { return Ok(None) };
+    let frame = relations::fingerprinted(ctx, step, &plan.salt).await?;
+    let frame = frame.select_columns(&["case_id", "fingerprint"]).map_err(relations::planning)?;
+    let rows: Vec<Row> = catalog::rows(&frame.collect().await.map_err(relations::planning)?)?;
+    Ok(Some(rows.into_iter().map(|r| (r.case_id, r.fingerprint)).collect()))
+}
