@@ -288,6 +288,11 @@ async fn change(
     step: &Step,
 ) -> Result<Option<(String, bool)>> {
     Ok(match &step.action {
+        Action::Cohort(_) => {
+            let (old, new) = (cases(before, step).await?, cases(after, step).await?);
+            let (out, come) = (old.difference(&new).count(), new.difference(&old).count());
+            (out + come > 0).then(|| (cohort_told(new.len(), out, come), false))
+        }
         Action::Split(params) => {
             let old = split::fingerprint(before, step, params).await?;
             let new = split::fingerprint(after, step, params).await?;
@@ -313,19 +318,40 @@ async fn change(
     })
 }
 
+fn cases_told(n: usize) -> String {
+    if n == 1 { "1 case".to_owned() } else { format!("{n} cases") }
+}
+
 fn counted(gone: usize, come: usize, shards: bool) -> String {
-    let cases = |n: usize| if n == 1 { "1 case".to_owned() } else { format!("{n} cases") };
     let mut parts = Vec::new();
     if gone > 0 {
-        parts.push(format!("{} no more asked for", cases(gone)));
+        parts.push(format!("{} no more asked for", cases_told(gone)));
     }
     if come > 0 {
-        parts.push(format!("{} to do, unless done earlier", cases(come)));
+        parts.push(format!("{} to do, unless done earlier", cases_told(come)));
     }
     if shards {
         parts.push("its shards are written again".to_owned());
     }
     parts.join(", ")
+}
+
+/// The cases of a cohort.
+async fn cases(ctx: &SessionContext, step: &Step) -> Result<HashSet<String>> {
+    #[derive(Deserialize)]
+    struct Row {
+        case_id: String,
+    }
+    let query = format!("SELECT case_id FROM {}", relations::quoted(&step.name));
+    let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
+    Ok(rows.into_iter().map(|row| row.case_id).collect())
+}
+
+fn cohort_told(all: usize, out: usize, come: usize) -> String {
+    let changes = [(out, "out"), (come, "more")];
+    let changes = changes.iter().filter(|(n, _)| *n > 0);
+    let changes: Vec<String> = changes.map(|(n, how)| format!("{} {how}", cases_told(*n))).collect();
+    format!("{}: {} are left", changes.join(", "), all)
 }
 
 /// The cases of a step with the fingerprints that they have in it; none where its model is not trained.
