@@ -9,9 +9,7 @@ use super::check::sql::relations;
 use super::expect::Expectation;
 use super::phantom::PhantomParams;
 use super::report_spec::ReportParams;
-use super::spec::{
-    FailureLimit, InferParams, IngestParams, ScoreParams, ShardParams, TrainStep,
-};
+use super::spec::{FailureLimit, InferParams, IngestParams, ScoreParams, ShardParams, TrainStep};
 use super::study_spec::{CohortParams, Membership, SplitParams};
 use crate::engine::Slot;
 use crate::error::{Error, Result};

@@ -295,8 +295,13 @@ async fn change(
         }
         Action::Split(params) => {
             let old = split::fingerprint(before, step, params).await?;
-            let new = split::fingerprint(after, step, params).await?;
-            (old != new).then(|| ("drawn again; the patients that are left keep their parts".to_owned(), true))
+            if old == split::fingerprint(after, step, params).await? {
+                return Ok(None);
+            }
+            Some(match split::drawing(after, step, params).await {
+                Ok(_) => ("drawn again from its changed cases".to_owned(), true),
+                Err(error) => (format!("cannot be drawn: {}", error.reason()), true),
+            })
         }
         Action::Train(params) => {
             let old = train::fingerprint(before, pipeline, step, params, step.seed).await?;
@@ -350,7 +355,8 @@ async fn cases(ctx: &SessionContext, step: &Step) -> Result<HashSet<String>> {
 fn cohort_told(all: usize, out: usize, come: usize) -> String {
     let changes = [(out, "out"), (come, "more")];
     let changes = changes.iter().filter(|(n, _)| *n > 0);
-    let changes: Vec<String> = changes.map(|(n, how)| format!("{} {how}", cases_told(*n))).collect();
+    let changes: Vec<String> =
+        changes.map(|(n, how)| format!("{} {how}", cases_told(*n))).collect();
     format!("{}: {} are left", changes.join(", "), all)
 }
 

@@ -84,6 +84,7 @@ pub async fn session_of(
 
 /// A session to which steps are added as they are needed.
 pub struct Growing<'p> {
+    /// The session.
     pub ctx: SessionContext,
     pipeline: &'p Pipeline,
     unions: Vec<Union<'p>>,
@@ -217,7 +218,11 @@ pub async fn input(ctx: &SessionContext, step: &Step) -> Result<DataFrame> {
     let all = asked(ctx, step).await?;
     let ids: Vec<Expr> = excluded(ctx).await?.into_iter().map(lit).collect();
     // A list, not a join: steps stand upon each other, and the plan of the last one has the filter of each.
-    if ids.is_empty() { Ok(all) } else { all.filter(col("case_id").in_list(ids, true)).map_err(planning) }
+    if ids.is_empty() {
+        Ok(all)
+    } else {
+        all.filter(col("case_id").in_list(ids, true)).map_err(planning)
+    }
 }
 
 /// The rows that a step's `from` asks for, with a column that says why a curator excluded the case; null where nobody did.
@@ -241,7 +246,8 @@ async fn excluded(ctx: &SessionContext) -> Result<Vec<String>> {
         struct Row {
             case_id: String,
         }
-        let query = format!("SELECT case_id FROM cases WHERE {EXCLUDED} IS NOT NULL ORDER BY case_id");
+        let query =
+            format!("SELECT case_id FROM cases WHERE {EXCLUDED} IS NOT NULL ORDER BY case_id");
         let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
         Ok(json!(rows.into_iter().map(|row| row.case_id).collect::<Vec<_>>()).to_string())
     };

@@ -120,6 +120,25 @@ async fn history(ctx: &SessionContext, step: &Step, parameters: &str) -> Result<
     Ok(history)
 }
 
+/// The parts as they would be drawn from the cases of a session.
+pub(super) async fn drawing(
+    ctx: &SessionContext,
+    step: &Step,
+    action: &SplitParams,
+) -> Result<Drawn> {
+    draw(ctx, step, action, &members(ctx, step, action).await?).await
+}
+
+async fn draw(
+    ctx: &SessionContext,
+    step: &Step,
+    action: &SplitParams,
+    members: &[Member],
+) -> Result<Drawn> {
+    let history = history(ctx, step, &json!(action).to_string()).await?;
+    split::draw(action, step.seed, &step.name, members, &history)
+}
+
 /// Runs a split step: nothing to do where exactly this split is in the catalog.
 pub(super) async fn run(
     runner: &Runner<'_>,
@@ -139,9 +158,8 @@ pub(super) async fn run(
     if report.unchanged > 0 {
         return Ok(report);
     }
+    let drawn = draw(&ctx, step, action, &members).await.map_err(named)?;
     let parameters = json!(action).to_string();
-    let history = history(&ctx, step, &parameters).await?;
-    let drawn = split::draw(action, step.seed, &step.name, &members, &history).map_err(named)?;
     let groups: BTreeMap<&str, &str> =
         members.iter().map(|m| (m.case_id.as_str(), m.group.as_str())).collect();
     let query = relations::source(step);
