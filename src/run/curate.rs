@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionContext, col, lit};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -212,6 +212,7 @@ pub async fn affected(
 ) -> Result<Vec<(String, String)>> {
     let mut before = Growing::new(catalog.session_if(&[]).await?, pipeline);
     let mut after = Growing::new(catalog.session_if(edits).await?, pipeline);
+    let ids: BTreeSet<&str> = edits.iter().map(|edit| edit.case_id.as_str()).collect();
     let mut affected = Affected::default();
     // Steps whose rows may differ: only what reads them is looked at. And steps whose output is not known before they ran, so
     // that those after them cannot be compared.
@@ -240,14 +241,25 @@ pub async fn affected(
         before.add(&needed).await?;
         after.add(&needed).await?;
         let found = change(&before.ctx, &after.ctx, pipeline, step).await?;
+        // A step that does the same may hand on another value: a vendor is no input of a stage, but may divide a split.
+        if found.is_some() || reads(&before.ctx, step, &ids).await? {
+            touched.insert(&step.name);
+        }
         let Some((what, opens)) = found else { continue };
-        touched.insert(&step.name);
         if opens {
             open.insert(&step.name);
         }
         affected.add(step, what);
     }
     Ok(affected.lines.into_iter().map(|(name, _, what)| (name, what)).collect())
+}
+
+/// Whether any of the cases is among those that a step asks for.
+async fn reads(ctx: &SessionContext, step: &Step, ids: &BTreeSet<&str>) -> Result<bool> {
+    let ids = ids.iter().map(|id| lit(*id)).collect();
+    let found = relations::asked(ctx, step).await?.filter(col("case_id").in_list(ids, false));
+    let count = found.and_then(|found| found.limit(0, Some(1))).map_err(relations::planning)?;
+    Ok(count.count().await.map_err(relations::planning)? > 0)
 }
 
 /// The matrix that a step belongs to, or the step.

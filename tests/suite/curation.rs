@@ -90,12 +90,20 @@ fn an_excluded_case_leaves_every_step_and_the_flow_says_why() {
     let (case, other) = (study.case(0), study.case(1));
     let said = study.curate(&["exclude", &case, &other, "--reason", "withdrew consent"]);
     assert!(said.contains("prepared") && said.contains("2 cases no more asked for"), "{said}");
+    assert!(said.contains("2 cases out: 18 are left"), "{said}");
     assert_eq!(study.0.sql("SELECT count(*) FROM prepared"), "18");
     assert_eq!(study.0.sql("SELECT count(*) FROM cases WHERE excluded = 'withdrew consent'"), "2");
     let counts = study.run();
     assert_eq!((counts["prepared"], counts["split"][0]), ([0, 18, 0], 18));
     let page = std::fs::read_to_string(study.0.path().join("report.html")).unwrap();
     assert!(page.contains("Excluded by a curator: 2") && page.contains("2 × withdrew consent"));
+    let flow = study.0.path().join("report-files/flow-of-the-adults-table.csv");
+    let flow = std::fs::read_to_string(flow).unwrap();
+    for row in ["Registered,,20", "withdrew consent,2,18", "younger than 18,0,18"] {
+        assert!(flow.contains(row), "no {row} in\n{flow}");
+    }
+    let flow = "SELECT excluded FROM adults_flow WHERE rule_index = 0";
+    assert_eq!(study.0.sql(flow), "2");
     let lineage =
         succeed(&["lineage", &case, "--catalog", study.0.path().join("catalog").to_str().unwrap()]);
     assert!(lineage.contains("excluded") && lineage.contains("withdrew consent"), "{lineage}");

@@ -184,9 +184,11 @@ impl Builder<'_> {
             .collect();
         let mean = variable.show == Show::Mean;
         let test = if mean { anova(&groups) } else { kruskal_wallis(&groups) };
+        // Small infarcts are tenths of a millilitre.
+        let decimals = if variable.column.ends_with("_ml") { 2 } else { 1 };
         let cells = values.iter().map(|values| {
             let found = describe(values);
-            if mean { Cell::mean(&found, 1) } else { Cell::median(&found, 1) }
+            if mean { Cell::mean(&found, decimals) } else { Cell::median(&found, decimals) }
         });
         let label = if mean {
             format!("{}, mean ± SD", variable.label)
