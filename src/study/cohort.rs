@@ -59,18 +59,21 @@ pub fn excluded(input: &str, params: &CohortParams) -> String {
 /// What each reason of a curator and then each rule did: [`FlowRow`]s, to be ordered by [`FLOW_ORDER`]. One pass over the
 /// input a rule.
 pub fn flow(input: &str, params: &CohortParams) -> String {
+    // Aggregates of a constant: the optimizer would take a condition on a plain one below the count, and leave a row of zeros.
+    let constant = |value: &str| format!("coalesce(max({value}), {value})");
     let one = |(n, exclusion): (usize, &Exclusion)| {
         let left = format!("(__rule = 0 OR __rule > {})", n + 1);
         format!(
-            " UNION ALL SELECT CAST({0} AS BIGINT) AS rule_index, {1} AS reason, \
+            " UNION ALL SELECT {4} AS rule_index, {1} AS reason, \
              count(CASE WHEN __rule = {0} THEN 1 END) AS excluded, \
              count(CASE WHEN {left} THEN 1 END) AS remaining, \
              count(CASE WHEN {left} AND __holds IS NULL THEN 1 END) AS unknown \
              FROM (SELECT {2} AS __rule, ({3}\n) AS __holds FROM {input} WHERE {CURATED} IS NULL)",
             n + 1,
-            text(&exclusion.reason),
+            constant(&text(&exclusion.reason)),
             rule(params),
-            exclusion.when
+            exclusion.when,
+            constant(&format!("CAST({} AS BIGINT)", n + 1))
         )
     };
     let rules: String = params.exclude.iter().enumerate().map(one).collect();
@@ -183,6 +186,12 @@ mod tests {
             (2, "no DWI", 1, 0, 0),
         ];
         assert_eq!(told, expected);
+        for (condition, rows) in
+            [("rule_index = 0", 2), ("rule_index = 2", 1), ("reason = 'no DWI'", 1)]
+        {
+            let query = format!("SELECT * FROM ({}) WHERE {condition}", flow("curated", &rules));
+            assert_eq!(ctx.sql(&query).await.unwrap().count().await.unwrap(), rows, "{condition}");
+        }
         let query = excluded("curated", &rules);
         let out = ctx.sql(&query).await.unwrap().count().await.unwrap();
         assert_eq!(out, 5);
