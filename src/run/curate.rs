@@ -1,6 +1,7 @@
 //! Corrections of the registry by people: checked against the catalog all at once, and what they would make steps do again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use datafusion::prelude::{SessionContext, col, lit};
 use serde::Deserialize;
@@ -210,8 +211,8 @@ pub async fn affected(
     pipeline: &Pipeline,
     edits: &[CurationRow],
 ) -> Result<Vec<(String, String)>> {
-    let mut before = Growing::new(catalog.session_if(&[]).await?, pipeline);
-    let mut after = Growing::new(catalog.session_if(edits).await?, pipeline);
+    let mut before = Growing::new(catalog.session_if(&[]).await?, pipeline, Arc::default());
+    let mut after = Growing::new(catalog.session_if(edits).await?, pipeline, Arc::default());
     let ids: BTreeSet<&str> = edits.iter().map(|edit| edit.case_id.as_str()).collect();
     let mut affected = Affected::default();
     // Steps whose rows may differ: only what reads them is looked at. And steps whose output is not known before they ran, so

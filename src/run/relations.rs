@@ -239,7 +239,7 @@ pub async fn with_curated(ctx: &SessionContext, step: &Step, column: &str) -> Re
     joined(all, found, JoinType::Right, &["case_id"], &[CASE])
 }
 
-/// The cases that curators excluded; people exclude few.
+/// The cases that curators excluded; people exclude few. A session of its own asks anew: an ingest may have brought more cases.
 async fn excluded(ctx: &SessionContext) -> Result<Vec<String>> {
     let made = async {
         #[derive(Deserialize)]
@@ -251,7 +251,7 @@ async fn excluded(ctx: &SessionContext) -> Result<Vec<String>> {
         let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
         Ok(json!(rows.into_iter().map(|row| row.case_id).collect::<Vec<_>>()).to_string())
     };
-    let text = once(ctx, EXCLUDED.to_owned(), made).await?;
+    let text = once(ctx, format!("{EXCLUDED} {}", ctx.session_id()), made).await?;
     serde_json::from_str(&text).map_err(|e| Error::bug(e.to_string()))
 }
 
