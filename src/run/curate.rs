@@ -215,12 +215,15 @@ pub async fn affected(
     let mut after = Growing::new(catalog.session_if(edits).await?, pipeline, Arc::default());
     let ids: BTreeSet<&str> = edits.iter().map(|edit| edit.case_id.as_str()).collect();
     let mut affected = Affected::default();
-    // Steps whose rows may differ: only what reads them is looked at. And steps whose output is not known before they ran, so
-    // that those after them cannot be compared.
+    let columns: BTreeSet<&str> = edits.iter().map(|edit| edit.column_name.as_str()).collect();
+    // Steps that hand on other rows, or values made of what is edited: what reads them is looked at, and what names an edited
+    // column itself. And steps whose output is not known before they ran, so that those after them cannot be compared.
     let (mut touched, mut open): (HashSet<&str>, HashSet<&str>) = Default::default();
     for step in &pipeline.steps {
         if let Action::Ingest(_) = step.action {
-            touched.insert(&step.name);
+            if columns.contains(EXCLUDED) {
+                touched.insert(&step.name);
+            }
             continue;
         }
         if let Action::Report(_) = step.action {
@@ -235,15 +238,18 @@ pub async fn affected(
             affected.add(step, format!("follows {first}"));
             continue;
         }
-        if !step.upstream.iter().any(|name| touched.contains(name.as_str())) {
+        let query = relations::source(step);
+        let named = |text: &str| columns.iter().any(|column| text.contains(*column));
+        let named_here = named(&query) || named(&settings(step));
+        if !named_here && !step.upstream.iter().any(|name| touched.contains(name.as_str())) {
             continue;
         }
         let needed = pipeline.closure(&[&step.name]);
         before.add(&needed).await?;
         after.add(&needed).await?;
         let found = change(&before.ctx, &after.ctx, pipeline, step).await?;
-        // A step that does the same may hand on another value: a vendor is no input of a stage, but may divide a split.
-        if found.is_some() || reads(&before.ctx, step, &ids).await? {
+        // A step that does the same may hand on a column that its query makes of an edited one.
+        if found.is_some() || named(&query) && reads(&before.ctx, step, &ids).await? {
             touched.insert(&step.name);
         }
         let Some((what, opens)) = found else { continue };
@@ -253,6 +259,15 @@ pub async fn affected(
         affected.add(step, what);
     }
     Ok(affected.lines.into_iter().map(|(name, _, what)| (name, what)).collect())
+}
+
+/// What a cohort or split is told besides its query, as text.
+fn settings(step: &Step) -> String {
+    match &step.action {
+        Action::Cohort(params) => json!(params).to_string(),
+        Action::Split(params) => json!(params).to_string(),
+        _ => String::new(),
+    }
 }
 
 /// Whether any of the cases is among those that a step asks for.
