@@ -13,7 +13,7 @@ use super::{CatalogArgs, output, runtime};
 use crate::catalog::{self, Catalog, Format, SessionAt, Timestamp};
 use crate::error::{Error, Fault, Result};
 use crate::pipeline::Pipeline;
-use crate::run::{self, relations};
+use crate::run::{self, session};
 
 /// Arguments of `sql`.
 #[derive(Debug, Args)]
@@ -95,9 +95,7 @@ pub fn sql(args: &SqlArgs) -> Result<ExitCode> {
         let (catalog, pipeline) = args.catalog.open().await?;
         let ctx = match (&args.as_of, &pipeline) {
             (Some(moment), _) => catalog.session(moment_of(moment)?).await?,
-            (None, Some(pipeline)) => {
-                relations::session_for(&catalog, pipeline, &args.query).await?
-            }
+            (None, Some(pipeline)) => session::for_query(&catalog, pipeline, &args.query).await?,
             (None, None) => catalog.session(SessionAt::Latest).await?,
         };
         let shown = show(&ctx, &args.query, args.format, args.output.as_ref()).await;
@@ -106,7 +104,7 @@ pub fn sql(args: &SqlArgs) -> Result<ExitCode> {
             (Err(error), Some(pipeline))
                 if error.fault() == Fault::Configuration && args.as_of.is_none() =>
             {
-                let ctx = relations::session(&catalog, pipeline, None, &Arc::default()).await?;
+                let ctx = session::until(&catalog, pipeline, None, &Arc::default()).await?;
                 show(&ctx, &args.query, args.format, args.output.as_ref()).await
             }
             (shown, _) => shown,

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::{CohortParams, Pipeline, Step};
 use crate::study::cohort::{self, FLOW_ORDER, FlowRow};
 
-use super::{Runner, StepReport, relations};
+use super::{Runner, StepReport, relations, session};
 
 /// Name under which the input of a cohort stands in a session.
 fn input_name(step: &Step) -> String {
@@ -105,8 +105,8 @@ pub async fn views(
     steps: &[&Step],
 ) -> Result<Vec<CohortView>> {
     let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-    let ctx = relations::session_of(catalog, pipeline, &pipeline.closure(&names), &Arc::default())
-        .await?;
+    let ctx =
+        session::of_steps(catalog, pipeline, &pipeline.closure(&names), &Arc::default()).await?;
     let mut views = Vec::new();
     for step in steps {
         let (cases, kept) = sizes(&ctx, step).await?;

@@ -12,7 +12,8 @@ use crate::catalog::{self, Catalog, CurationRow, EditAction, Timestamp};
 use crate::error::{Error, Result};
 use crate::pipeline::{Action, Output, Pipeline, Step};
 
-use super::relations::{self, Growing};
+use super::relations;
+use super::session::Growing;
 use super::{plan, split, train};
 
 /// One wish of a person: a column of a case gets a value, or the case is excluded.

@@ -14,7 +14,7 @@ use crate::engine::{Budget, Lineage, Silent, Stop, Workers};
 use crate::error::Result;
 use crate::pipeline::{Action, Pipeline, Source, Step};
 
-use super::{Options, Runner, plan, relations, stage_step};
+use super::{Options, Runner, plan, relations, session, stage_step};
 
 /// The plan of a pipeline as text; `verbose` adds DataFusion's physical plan under each operator. Runs nothing; where there is
 /// no catalog yet, plans against an empty one that is thrown away.
@@ -46,7 +46,7 @@ pub async fn explain(pipeline: &Pipeline, options: &Options, verbose: bool) -> R
     );
     let mut open = BTreeSet::new();
     let steps = options.steps(pipeline)?;
-    let ctx = relations::session_of(&runner.catalog, pipeline, &steps, &runner.memo).await?;
+    let ctx = session::of_steps(&runner.catalog, pipeline, &steps, &runner.memo).await?;
     for step in steps {
         let before = step.upstream.iter().find(|name| open.contains(name.as_str()));
         let Described { mut what, details, is_open } =

@@ -6,6 +6,7 @@ mod explain;
 mod ingest;
 pub mod plan;
 pub mod relations;
+pub mod session;
 pub mod split;
 mod stage_step;
 mod summary;
@@ -79,7 +80,7 @@ pub struct Runner<'a> {
     observer: Arc<dyn Observer>,
     learner: Option<Arc<dyn Learner>>,
     lineage: Lineage,
-    memo: Arc<relations::Memo>,
+    memo: Arc<session::Memo>,
 }
 
 /// What became of a step.
@@ -139,7 +140,7 @@ impl StepReport {
 impl Runner<'_> {
     /// The tables and the steps before `until`.
     async fn session(&self, until: Option<&str>) -> Result<SessionContext> {
-        relations::session(&self.catalog, self.pipeline, until, &self.memo).await
+        session::until(&self.catalog, self.pipeline, until, &self.memo).await
     }
 
     /// Puts small files together, since every query costs memory and time a file and a step leaves a file a commit, and hands

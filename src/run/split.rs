@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Action, Division, Pipeline, SplitParams, Step};
 use crate::study::split::{self, Drawn, History, Member, Placed, Report, strata};
 
-use super::{Runner, StepReport, plan, relations};
+use super::{Runner, StepReport, plan, relations, session};
 
 /// To be raised when the same members and parameters are divided otherwise.
 const VERSION: u32 = 2;
@@ -231,8 +231,8 @@ pub async fn views(
     columns: Option<&[String]>,
 ) -> Result<Vec<SplitView>> {
     let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-    let ctx = relations::session_of(catalog, pipeline, &pipeline.closure(&names), &Arc::default())
-        .await?;
+    let ctx =
+        session::of_steps(catalog, pipeline, &pipeline.closure(&names), &Arc::default()).await?;
     let mut views = Vec::new();
     for step in steps {
         let Action::Split(action) = &step.action else { continue };

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::formats::tensorboard::EventFile;
 use crate::pipeline::{Pipeline, Step, TrainStep};
 
-use super::{Runner, StepReport, plan, relations};
+use super::{Runner, StepReport, plan, relations, session};
 
 /// To be raised when the same samples and parameters give another model.
 const VERSION: u32 = 2;
@@ -52,7 +52,7 @@ pub async fn fingerprint(
 ) -> Result<String> {
     let made = Box::pin(new_fingerprint(ctx, pipeline, step, action, seed));
     match seed == step.seed {
-        true => relations::once(ctx, relations::trained(&step.name), made).await,
+        true => session::once(ctx, session::trained(&step.name), made).await,
         false => made.await,
     }
 }
