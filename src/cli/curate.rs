@@ -10,6 +10,7 @@ use crate::catalog::curation::EXCLUDED;
 use crate::catalog::{self, Catalog, CurationRow, EditAction, Format, SessionAt};
 use crate::error::{Error, Result};
 use crate::pipeline::Pipeline;
+use crate::run::affected;
 use crate::run::curate::{self, Wish};
 
 /// Arguments of `curate`.
@@ -160,7 +161,7 @@ async fn finish(
     match pipeline {
         None => output::line("no pipeline ran on this catalog yet: nothing depends on it"),
         Some(pipeline) => {
-            let affected = curate::affected(catalog, pipeline, edits).await?;
+            let affected = affected::affected(catalog, pipeline, edits).await?;
             if affected.is_empty() {
                 output::line(format!("no step of {} is affected", pipeline.name));
             } else {

@@ -1,5 +1,6 @@
 //! Runs a pipeline: step after step, each doing only what is left, everything committed on the way.
 
+pub mod affected;
 pub mod cohort;
 pub mod curate;
 mod explain;
