@@ -240,7 +240,7 @@ fn title(spec: &ExhibitSpec) -> String {
         ExhibitSpec::Flow(s) => (&s.title, "Flow of cases".to_owned()),
         ExhibitSpec::Baseline(s) => (&s.title, "Baseline characteristics".to_owned()),
         ExhibitSpec::Curve(s) => {
-            (&s.title, format!("Scores by {}", s.x_label.as_deref().unwrap_or(&s.x)))
+            (&s.title, format!("Scores by {}", in_a_sentence(s.x_label.as_deref().unwrap_or(&s.x))))
         }
         ExhibitSpec::Groups(s) => (&s.title, "Scores in groups of cases".to_owned()),
         ExhibitSpec::Agreement(s) => {
@@ -310,5 +310,16 @@ impl Names {
         let times = self.0.entry(name.to_owned()).or_default();
         *times += 1;
         if *times == 1 { name.to_owned() } else { format!("{name}-{times}") }
+    }
+}
+
+/// A label as it stands in mid-sentence: `Training cases` loses its capital, `DSC` does not.
+fn in_a_sentence(label: &str) -> String {
+    let mut letters = label.chars();
+    match (letters.next(), letters.next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => {
+            first.to_lowercase().chain(label.chars().skip(1)).collect()
+        }
+        _ => label.to_owned(),
     }
 }

@@ -146,7 +146,7 @@ async fn the_sql_under_an_exhibit_gives_its_numbers() {
     let ctx = study(folder.path()).await;
     let study = load_report(&ctx, &job(folder.path())).await.unwrap().study;
 
-    let curve = exhibit(&study, "Scores by Training cases");
+    let curve = exhibit(&study, "Scores by training cases");
     let rows = csv(tables(curve)[0]);
     let answer = ask(&ctx, &curve.queries[0].sql).await;
     assert_eq!((rows.len(), answer.len()), (6, 6));
@@ -251,7 +251,7 @@ async fn flow_baseline_and_published_values_are_there() {
     let onset = row("Onset to imaging");
     assert_eq!((onset["Internal n"].as_str(), onset["Internal missing"].as_str()), ("103", "17"));
 
-    let curve = exhibit(&study, "Scores by Training cases");
+    let curve = exhibit(&study, "Scores by training cases");
     let Plot::Lines(lines) = plots(curve)[0] else { panic!("no lines") };
     let published: Vec<&str> =
         lines.series.iter().filter(|s| s.published).map(|s| s.label.as_str()).collect();
