@@ -357,7 +357,9 @@ fn scores() -> Scores {
             Stratum {
                 variable: "shoe_size".to_owned(),
                 label: "shoe_size".to_owned(),
-                groups: Err("the table cases has no column shoe_size".to_owned()),
+                groups: Err(
+                    "neither the table cases nor the step scored has a column shoe_size".to_owned()
+                ),
                 sql: String::new(),
             },
         ],

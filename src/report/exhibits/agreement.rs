@@ -132,7 +132,7 @@ fn table(spec: &AgreementSpec, all: &[Found]) -> Table {
                 let keys: Vec<(&str, &str)> =
                     spec.by.as_deref().map(|by| (by, found.name.as_str())).into_iter().collect();
                 let value = published::find(&spec.published, &keys, &PUBLISHED, key);
-                row.push(value.map_or(Cell::Blank, |v| Cell::Text(published::words(&v))));
+                row.push(Cell::published(value.as_ref(), key));
             }
         }
         table.push(row);

@@ -4,7 +4,6 @@ use arrow::datatypes::DataType;
 
 use super::frame::{Frame, columns, natural};
 use super::groups::told;
-use super::published;
 use super::table::{Cell, Table};
 use super::{Draft, measure_label};
 use crate::error::{Error, Result};
@@ -162,7 +161,7 @@ impl Builder<'_> {
                     e.get("cohort").is_some_and(|v| v == &cohort.name) && e.contains_key(key)
                 });
                 let value = entry.and_then(|e| e.get(key));
-                row.push(value.map_or(Cell::Blank, |v| Cell::Text(published::words(v))));
+                row.push(Cell::published(value, key));
             }
         }
         row.push(p);

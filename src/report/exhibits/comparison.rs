@@ -29,6 +29,15 @@ pub(super) async fn draft(source: &Source<'_>, spec: &ComparisonSpec) -> Result<
     let models = models(&frame, spec)?;
     let pairs = pairs(&models, spec)?;
     let mut draft = Draft::default();
+    if pairs.is_empty() {
+        let known: Vec<&str> = models.iter().map(|(model, _)| *model).collect();
+        draft.note(format!(
+            "Not computed: a comparison needs two values of {}, and there is {}.",
+            spec.by,
+            if known.is_empty() { "none".to_owned() } else { format!("only {}", known.join(", ")) }
+        ));
+        return Ok(draft);
+    }
     let mut table = Table::new(
         "Differences are first − second, over the cases that both scored. p values are corrected by Holm within a score and test.",
         [

@@ -217,7 +217,7 @@ impl Curve<'_> {
                             &measures,
                             measure,
                         );
-                        cells.push(value.map_or(Cell::Blank, |v| Cell::Text(published::words(&v))));
+                        cells.push(Cell::published(value.as_ref(), measure));
                     }
                 }
                 table.push(cells);
@@ -256,7 +256,9 @@ impl Curve<'_> {
                     label.to_lowercase()
                 );
                 let name = format!("{measure} by {}{of}", division.column);
-                draft.figure(&name, caption, Plot::Lines(self.plot(&frame, measure, &lines)));
+                let mut plot = self.plot(&frame, measure, &lines);
+                plot.y_label += &of;
+                draft.figure(&name, caption, Plot::Lines(plot));
             }
             let name = format!("by {}{of}", division.column);
             draft.table(&name, self.wide_table(&frame, &format!("{label}{of}"), &lines));

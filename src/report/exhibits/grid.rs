@@ -159,7 +159,7 @@ impl Grid<'_> {
                 cells.push(Cell::mean(&found, decimals(&self.spec.measure)));
                 if *given {
                     let value = self.published(row, column);
-                    cells.push(value.map_or(Cell::Blank, |v| Cell::Text(published::words(&v))));
+                    cells.push(Cell::published(value.as_ref(), &self.spec.measure));
                 }
             }
             table.push(cells);

@@ -82,7 +82,7 @@ impl Builder<'_> {
             if *given {
                 let keys: Vec<(&str, &str)> = column.map(|c| (c, name)).into_iter().collect();
                 let value = published::find(&self.spec.published, &keys, self.measures, measure);
-                cells.push(value.map_or(Cell::Blank, |v| Cell::Text(published::words(&v))));
+                cells.push(Cell::published(value.as_ref(), measure));
             }
         }
         cells

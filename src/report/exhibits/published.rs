@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::is_share;
 use crate::pipeline::report_spec::Published;
 
 /// The published value of a measure where the keys have these values; none where no entry has exactly these keys and
@@ -33,8 +34,17 @@ pub fn number(
     find(published, keys, measures, wanted)?.as_f64()
 }
 
-/// A published value in words, as the file has it.
-pub fn words(value: &Value) -> String {
+/// A published value of a measure in words, as the file has it: shares with two decimals at least, since a file cannot
+/// tell 0.70 from 0.7.
+pub fn words_of(value: &Value, measure: &str) -> String {
+    let mut text = words(value);
+    if is_share(measure) && text.split_once('.').is_some_and(|(_, digits)| digits.len() == 1) {
+        text.push('0');
+    }
+    text
+}
+
+fn words(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -76,6 +86,9 @@ mod tests {
         assert_eq!(of(&[("n", "217")], "precision"), None);
         assert_eq!(of(&[("n", "433")], "precision").map(|v| words(&v)).unwrap(), "0.7 ± 0.1");
         assert_eq!(of(&[("n", "866")], "dice"), None);
+        assert_eq!(words_of(&Value::from(0.70), "dice"), "0.70");
+        assert_eq!(words_of(&Value::from(0.125), "dice"), "0.125");
+        assert_eq!(words_of(&Value::from(67.9), "age_y"), "67.9");
         assert_eq!(number(&published, &[("n", "217")], &measures, "dice"), Some(0.58));
     }
 

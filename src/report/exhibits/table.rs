@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::published;
 use crate::report::tables::count;
 use crate::study::statistics::{Description, NotComputed};
 
@@ -112,6 +114,11 @@ impl Cell {
             }),
             Err(reason) => Self::none(reason),
         }
+    }
+
+    /// What was published of a measure; an empty cell where nothing was.
+    pub fn published(value: Option<&Value>, measure: &str) -> Self {
+        value.map_or(Self::Blank, |value| Self::Text(published::words_of(value, measure)))
     }
 
     /// A result that may not be there.

@@ -80,7 +80,8 @@ const REPORT: &str = r#"{
     {"title": "Not there", "show": [
       {"curve": {"from": "scored", "x": "training_cases"}},
       {"groups": {"from": "nothing"}},
-      {"agreement": {"from": "SELECT 1.0 AS volume_truth_ml, 2.0 AS volume_predicted_ml", "title": "One case"}}]}
+      {"agreement": {"from": "SELECT 1.0 AS volume_truth_ml, 2.0 AS volume_predicted_ml", "title": "One case"}},
+      {"comparison": {"from": "SELECT * FROM architectures WHERE model = 'unet3d'", "by": "model", "measures": ["dice"], "title": "One network"}}]}
   ]
 }"#;
 
@@ -283,6 +284,9 @@ async fn what_is_not_there_is_told_in_its_place() {
     assert!(reasons[1].contains("there is no table 'nothing'"), "{reasons:?}");
     let one = tables(exhibit(&data.study, "One case"))[0].csv();
     assert!(one.contains("not computed: n = 1, needs 3"), "{one}");
+    let alone = exhibit(&data.study, "One network");
+    assert!(alone.notes[0].contains("needs two values of model, and there is only unet3d"));
+    assert!(alone.parts.as_ref().is_ok_and(Vec::is_empty), "headings without rows");
     let page = html::page(&data, &files::Written::default());
     assert!(page.contains("Not computed: there is no column `training_cases`"));
     for bad in ["NaN", "inf<", "null"] {

@@ -58,10 +58,20 @@ pub async fn load(source: &Source<'_>) -> Result<Option<Scores>> {
     );
     let cases: Vec<ScoredCase> = source.rows(&cases_sql).await?;
     let mut strata = Vec::new();
-    let columns = source.columns("cases").await;
+    // A column of a registry, or one that a query of the pipeline gave to what it scored.
+    let mut of_cases = vec![("cases".to_owned(), source.columns("cases").await)];
+    if source.view_has(&step, "case_id").await {
+        of_cases.push((identifier(&step), source.columns(&step).await));
+    }
     for name in &source.job.strata {
-        strata.push(match Variable::find(name, &columns) {
-            Ok(variable) => stratum(source, name, &variable, &scored).await?,
+        let found = of_cases
+            .iter()
+            .find_map(|(relation, columns)| Some((relation, Variable::find(name, columns).ok()?)));
+        let missing = || format!("neither the table cases nor the step {step} has a column {name}");
+        strata.push(match found.ok_or_else(missing) {
+            Ok((relation, variable)) => {
+                stratum(source, name, (relation, &variable), &scored).await?
+            }
             Err(reason) => Stratum {
                 variable: name.clone(),
                 label: name.clone(),
@@ -123,12 +133,12 @@ fn group(label: String, row: &Map<String, Value>) -> Group {
 async fn stratum(
     source: &Source<'_>,
     name: &str,
-    variable: &Variable,
+    (relation, variable): (&str, &Variable),
     scored: &str,
 ) -> Result<Stratum> {
     let sql = format!(
         "SELECT \"group\", min(low) AS low, max(low) AS high, {}\nFROM (\n  SELECT s.*, {} AS \"group\", {} AS low\n  FROM (\n{scored}\n) s\n  \
-         LEFT JOIN cases c ON c.case_id = s.case_id\n) s\nGROUP BY \"group\" ORDER BY \"group\"",
+         LEFT JOIN {relation} c ON c.case_id = s.case_id\n) s\nGROUP BY \"group\" ORDER BY \"group\"",
         aggregates(),
         variable.group_sql(&[]),
         if matches!(variable.groups, Groups::Quantiles(_)) {

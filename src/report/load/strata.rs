@@ -45,14 +45,14 @@ pub enum Groups {
 }
 
 impl Variable {
-    /// The variable of this name among the columns of the table cases, which the query calls `c`; an error in words where it
-    /// has no such column. `volume_ml` is that of the reference mask, in the scores `s`.
+    /// The variable of this name among the columns of a relation of cases, which the query calls `c`; an error in words
+    /// where it has no such column. `volume_ml` is that of the reference mask, in the scores `s`.
     pub fn find(name: &str, columns: &[(String, DataType)]) -> Result<Self, String> {
         if name == "volume_ml" {
             let value = "s.volume_truth_ml".to_owned();
             return Ok(Self { label: label(name).to_owned(), value, groups: volume_cuts() });
         }
-        Self::of(name, "c", columns).map_err(|_| format!("the table cases has no column {name}"))
+        Self::of(name, "c", columns)
     }
 
     /// The variable of this name among the columns of a relation, which the query calls `alias`.
@@ -204,7 +204,7 @@ mod tests {
     fn a_column_that_is_not_there_is_told() {
         assert_eq!(
             Variable::find("shoe_size", &[]),
-            Err("the table cases has no column shoe_size".to_owned())
+            Err("there is no column shoe_size".to_owned())
         );
     }
 
