@@ -7,7 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::{key_value, output};
+use super::{key_value, output, volume};
 use crate::engine::{Case, CaseInput, CaseStop, Context, Slot};
 use crate::error::{Error, Result};
 use crate::formats::nifti::{self, WriteOptions};
@@ -41,9 +41,9 @@ pub struct ApplyArgs {
     /// Where the logarithm of the bias field goes
     #[arg(long, value_name = "FILE")]
     field: Option<PathBuf>,
-    /// Volume of a 4-D image
-    #[arg(long, default_value_t = 0)]
-    volume: i64,
+    /// Volume of a 4-D image, from 0 [default: the one nearest to b = 1000 by the .bval file beside the image]
+    #[arg(long, value_name = "N")]
+    volume: Option<usize>,
     /// Seed of random stages
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -92,7 +92,7 @@ pub fn apply(args: &ApplyArgs) -> Result<ExitCode> {
             .map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default(),
         image_uri: uri(&args.input),
-        image_volume: Some(args.volume),
+        image_volume: Some(volume::chosen(&args.input, args.volume)? as i64),
         brain_uri: args.mask.as_deref().and_then(uri),
         truth_uri: args.truth.as_deref().and_then(uri),
         ..CaseInput::default()

@@ -8,13 +8,12 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::{key_value, output, run};
+use super::{key_value, output, run, volume};
 use crate::engine::learner::{Learner, PredictOptions, Predictor};
 use crate::engine::parameters::{ParameterProblem, parse_strictly};
 use crate::engine::{Case, CaseInput, CaseStop, Context, Slot, on_grid};
 use crate::error::{Error, Result};
 use crate::formats::files::read_text;
-use crate::formats::gradients;
 use crate::formats::nifti::{self, WriteOptions};
 use crate::imaging::resample::{Interpolation, resample_image};
 use crate::pipeline;
@@ -157,7 +156,7 @@ fn prepared(args: &InferArgs, stages: &[StageSpec], context: &Context) -> Result
     let mut case = Case::new(CaseInput {
         case_id: name.unwrap_or_default(),
         image_uri: Some(args.input.to_string_lossy().into_owned()),
-        image_volume: Some(volume(args)? as i64),
+        image_volume: Some(volume::chosen(&args.input, args.volume)? as i64),
         ..CaseInput::default()
     });
     case.load(Slot::Image)?;
@@ -168,28 +167,6 @@ fn prepared(args: &InferArgs, stages: &[StageSpec], context: &Context) -> Result
     }
     let image = case.image.take().ok_or_else(|| Error::bug("a stage left no image"))?;
     Ok((image, native))
-}
-
-/// The volume that is segmented: the diffusion-weighted one, as an ingest chooses it.
-fn volume(args: &InferArgs) -> Result<usize> {
-    if let Some(volume) = args.volume {
-        return Ok(volume);
-    }
-    let volumes = nifti::read_header(&args.input)?.volumes();
-    if volumes == 1 {
-        return Ok(0);
-    }
-    let name = args.input.to_string_lossy();
-    let stem = name.strip_suffix(".gz").unwrap_or(&name);
-    let beside = Path::new(stem).with_extension("bval");
-    if !beside.is_file() {
-        let found = format!("{name}: {volumes} volumes and no {}", beside.display());
-        return Err(Error::configuration(found).hint("say which one with --volume N, from 0"));
-    }
-    let chosen = gradients::select(&gradients::read_bvals(&beside, volumes)?)?;
-    let (volume, b) = (chosen.dwi, chosen.b_value_s_per_mm2);
-    output::note(format!("{name}: volume {volume} of {volumes}, b = {b} s/mm²"));
-    Ok(volume)
 }
 
 /// `NAME` or `NAME=PARAMETERS`, the parameters as YAML.

@@ -13,6 +13,7 @@ mod run;
 mod score;
 mod study;
 mod synth;
+mod volume;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -38,14 +38,11 @@ fn apply_agrees_with_the_pipeline_to_the_byte() {
     let out = |name: &str| registry.path().join(name).to_str().unwrap().to_owned();
     let (stripped, mask, corrected, normal) =
         (out("s.nii.gz"), out("m.nii.gz"), out("n.nii.gz"), out("o.nii.gz"));
-    let volume = registry.sql("SELECT image_volume FROM cases ORDER BY case_id LIMIT 1");
     succeed(&[
         "apply",
         "skull_strip",
         image.to_str().unwrap(),
         &stripped,
-        "--volume",
-        &volume,
         "--save-mask",
         &mask,
         "--set",
