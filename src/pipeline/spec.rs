@@ -16,6 +16,7 @@ use super::phantom::PhantomParams;
 use super::report_spec::ReportParams;
 use crate::engine::Slot;
 use crate::engine::learner::{PredictOptions, TrainParams, VoxelAxis};
+use crate::formats::privacy::Policy;
 use crate::formats::shards::Precision;
 use crate::stages::StageSpec;
 
@@ -274,6 +275,9 @@ pub struct IngestParams {
     /// Takes cases from a manifest without their images: enough for cohorts, splits and tables. No file but the manifest is
     /// opened, and a step that needs images says that there are none.
     pub metadata_only: bool,
+    /// What of its identifying parts is let into the catalog. Without it everything is taken as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Policy>,
     /// Whether to read and hash files again whose size and time of change are those of the last run.
     pub rehash: bool,
 }

@@ -28,7 +28,8 @@ use crate::engine::learner::Learner;
 use crate::engine::parameters::suggest;
 use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
 use crate::error::{Error, Result};
-use crate::pipeline::{Action, Pipeline, Step};
+use crate::formats::privacy::Privacy;
+use crate::pipeline::{Action, IngestParams, Pipeline, Step};
 use crate::report;
 
 /// How to run.
@@ -188,6 +189,7 @@ pub async fn run(
     observer: Arc<dyn Observer>,
 ) -> Result<RunSummary> {
     let chosen = options.steps(pipeline)?;
+    hold_keys(pipeline);
     let catalog = Catalog::create_or_open(&pipeline.catalog).await?;
     let _lock = catalog::lock::acquire(catalog.folder(), &format!("run of {}", pipeline.name))?;
     let lineage = Lineage {
@@ -257,6 +259,16 @@ pub async fn run(
         },
     };
     Ok(RunSummary { run_id: runner.lineage.run_id, steps, ending, scores })
+}
+
+/// Lets the steps open what the pipeline's ingests sealed, those of earlier runs included. A key that is missing is reported by
+/// who needs it.
+fn hold_keys(pipeline: &Pipeline) {
+    for step in &pipeline.steps {
+        if let Action::Ingest(IngestParams { privacy: Some(policy), .. }) = &step.action {
+            drop(Privacy::open(policy));
+        }
+    }
 }
 
 fn run_row(pipeline: &Pipeline, options: &Options, lineage: &Lineage) -> RunRow {

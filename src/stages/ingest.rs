@@ -13,15 +13,19 @@ use crate::engine::{Case, Context, Slot, Stage, on_grid};
 use crate::error::{Error, Result};
 use crate::formats::bids::CaseFiles;
 use crate::formats::nifti::Header;
+use crate::formats::privacy::{self, Privacy};
 use crate::formats::{files, gradients, nifti, sidecar};
 
 /// Reads one case.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Ingest {
     /// Name of the registry.
     pub source: String,
     /// Whether a case without a manual mask is a failure.
     pub require_truth: bool,
+    /// What of the files may be told.
+    #[serde(skip)]
+    pub privacy: Option<Privacy>,
 }
 
 /// What the scan found of a case: its files, and what is remarkable about them.
@@ -49,33 +53,47 @@ pub struct FileStat {
 
 /// Name under which the row of the participants table stands among the files.
 const VARIABLES: &str = "participants";
+/// What the name of the privacy policy begins with among the files; the key's id follows.
+const PRIVACY: &str = "privacy:";
 
 impl FileStat {
-    /// Every file of a case, without reading any, and its variables. A file that is not there has size 0.
-    pub fn of_case(case: &CaseFiles) -> Vec<Self> {
+    /// Every file of a case, without reading any, its variables, and the policy under which they are read. A file that is not
+    /// there has size 0.
+    pub fn of_case(case: &CaseFiles, privacy: Option<&Privacy>) -> Vec<Self> {
         let paths = [case.image.as_ref(), case.b0.as_ref(), case.truth.as_ref(), case.adc.as_ref()];
         let more =
             [case.flair.as_ref(), case.sidecar.as_ref(), case.bval.as_ref(), case.bvec.as_ref()];
         let mut stats: Vec<Self> =
-            paths.into_iter().chain(more).flatten().map(|p| Self::of(p)).collect();
-        let variables = case.variables.as_json();
-        stats.push(Self {
-            uri: VARIABLES.to_owned(),
-            bytes: variables.len() as u64,
-            modified_us: i64::from_le_bytes(
-                *blake3::hash(variables.as_bytes()).as_bytes().first_chunk().unwrap_or(&[0; 8]),
-            ),
-            blake3: String::new(),
-        });
+            paths.into_iter().chain(more).flatten().map(|p| Self::of(p, privacy)).collect();
+        stats.push(Self::of_text(VARIABLES.to_owned(), case.variables.as_json()));
+        stats.extend(
+            privacy.map(|p| Self::of_text(format!("{PRIVACY}{}", p.key_id()), &p.identity())),
+        );
         stats
     }
 
-    fn of(path: &Path) -> Self {
+    /// The id of the key under whose policy the files were read; none without a policy.
+    pub fn key_id(stats: &[Self]) -> Option<&str> {
+        stats.iter().find_map(|stat| stat.uri.strip_prefix(PRIVACY))
+    }
+
+    /// A text that is no file: its hash stands for the time of change.
+    fn of_text(uri: String, text: &str) -> Self {
+        let hash = blake3::hash(text.as_bytes());
+        Self {
+            uri,
+            bytes: text.len() as u64,
+            modified_us: i64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8])),
+            blake3: String::new(),
+        }
+    }
+
+    fn of(path: &Path, privacy: Option<&Privacy>) -> Self {
         let meta = std::fs::metadata(path).ok();
         let modified = meta.as_ref().and_then(|m| m.modified().ok());
         let since = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
         Self {
-            uri: path.to_string_lossy().into_owned(),
+            uri: uri_of(path, privacy),
             bytes: meta.map_or(0, |m| m.len()),
             modified_us: since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
             blake3: String::new(),
@@ -84,11 +102,19 @@ impl FileStat {
 
     /// Hash of the bytes now. Variables have no file: their hash is their time of change.
     pub fn hash(&self) -> Result<String> {
-        if self.uri == VARIABLES {
+        if self.uri == VARIABLES || self.uri.starts_with(PRIVACY) {
             return Ok(self.modified_us.to_string());
+        }
+        if privacy::is_sealed(&self.uri) {
+            return privacy::open(&self.uri, |path| Ok(files::hash_file(path)?.blake3));
         }
         Ok(files::hash_file(Path::new(&self.uri))?.blake3)
     }
+}
+
+/// How a path stands in the catalog.
+fn uri_of(path: &Path, privacy: Option<&Privacy>) -> String {
+    privacy.map_or_else(|| path.to_string_lossy().into_owned(), |privacy| privacy.uri(path))
 }
 
 impl Stage for Ingest {
@@ -121,9 +147,24 @@ impl Stage for Ingest {
         let source = case.input.source_files.as_deref().unwrap_or_default();
         let found: Found =
             serde_json::from_str(source).map_err(|e| Error::bug(format!("source_files: {e}")))?;
-        let row = self.row(&found)?;
+        let row = match &self.privacy {
+            None => self.row(&found)?,
+            Some(privacy) => {
+                let clean = |error| privacy.scrubber_of_case(&found.case).clean_error(error);
+                silent_panics(|| self.row(&found)).map_err(clean)?
+            }
+        };
         context.record(Table::Cases, &row)
     }
+}
+
+/// Turns a panic into an error here already, where its message can be cleaned of what it quotes.
+fn silent_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::bug(format!("panic: {}", text.unwrap_or("no message"))))
+    })
 }
 
 impl Ingest {
@@ -138,17 +179,19 @@ impl Ingest {
             ));
         }
         let truth_volume_ml = self.truth_volume_ml(found, &header, &mut findings)?;
-        let facts = sidecar::read(&found.sidecars())?;
-        let mut stats = FileStat::of_case(found);
+        let keys = sidecar::merged(&found.sidecars())?;
+        let facts = sidecar::facts(&keys);
+        let (vendor, model, hashes) = self.told(&header, &keys, &facts)?;
+        let mut stats = FileStat::of_case(found, self.privacy.as_ref());
         for stat in &mut stats {
             stat.blake3 = stat.hash()?;
         }
         let hash_of = |path: Option<&std::path::PathBuf>| {
-            let uri = path?.to_string_lossy();
+            let uri = uri_of(path?, self.privacy.as_ref());
             stats.iter().find(|s| s.uri == uri).map(|s| s.blake3.clone())
         };
         let uri =
-            |path: Option<&std::path::PathBuf>| path.map(|p| p.to_string_lossy().into_owned());
+            |path: Option<&std::path::PathBuf>| path.map(|p| uri_of(p, self.privacy.as_ref()));
         let image_blake3 = hash_of(Some(image)).unwrap_or_default();
         let (b0, truth) = (hash_of(found.b0.as_ref()), hash_of(found.truth.as_ref()));
         let print = fingerprint([
@@ -179,8 +222,8 @@ impl Ingest {
             "datatype": header.datatype.name(),
             "affine": header.grid.affine.0.as_flattened(),
             "b_value_s_per_mm2": choice.b_value_s_per_mm2.or(facts.b_value_s_per_mm2),
-            "vendor": facts.vendor,
-            "model": facts.model,
+            "vendor": vendor,
+            "model": model,
             "field_strength_t": facts.field_strength_t,
             "repetition_time_ms": facts.repetition_time_ms,
             "echo_time_ms": facts.echo_time_ms,
@@ -197,16 +240,44 @@ impl Ingest {
             "ingested_at": crate::catalog::Timestamp::default(),
         });
         if let Value::Object(row) = &mut row {
-            variables(found.variables.to_map(), row);
+            let mut known = found.variables.to_map();
+            known.extend(hashes);
+            variables(known, row);
         }
         Ok(row)
+    }
+
+    /// What the policy lets through of an image's own text: vendor, model, and hashes.
+    fn told(
+        &self,
+        header: &Header,
+        keys: &Map<String, Value>,
+        facts: &sidecar::Facts,
+    ) -> Result<(Option<String>, Option<String>, Map<String, Value>)> {
+        let (vendor, model) = (facts.vendor.clone(), facts.model.clone());
+        let Some(privacy) = &self.privacy else { return Ok((vendor, model, Map::new())) };
+        let texts: Map<String, Value> =
+            header.texts.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+        let refuse = |what: &str| {
+            Err(Error::data(format!("it has {what}, which the privacy policy refuses"))
+                .hint(privacy::REFUSED_HINT))
+        };
+        if let Some(field) = privacy.refused(&texts).or_else(|| privacy.refused(keys)) {
+            return refuse(&format!("a value for `{field}`"));
+        }
+        if header.extended && privacy.refuses_extensions() {
+            return refuse("extensions of its NIfTI header");
+        }
+        let mut hashes = privacy.hashes(keys);
+        hashes.extend(privacy.hashes(&texts));
+        Ok((privacy.category(vendor), privacy.category(model), hashes))
     }
 
     /// The row of a case of which no image was read: what its table says.
     fn metadata_row(&self, found: &CaseFiles, remarks: &[String]) -> Value {
         let mut findings = remarks.to_vec();
         findings.push("metadata only: no image was read".to_owned());
-        let stats: Vec<FileStat> = FileStat::of_case(found)
+        let stats: Vec<FileStat> = FileStat::of_case(found, self.privacy.as_ref())
             .into_iter()
             .map(|stat| FileStat { blake3: stat.hash().unwrap_or_default(), ..stat })
             .collect();
@@ -268,6 +339,13 @@ fn variables(mut found: Map<String, Value>, row: &mut Map<String, Value>) {
         }
     }
     row.insert("variables".to_owned(), json!(Value::Object(found).to_string()));
+}
+
+/// Whether a variable has a column of `cases`.
+pub fn has_column(name: &str) -> bool {
+    name == "model"
+        || IMAGE_COLUMNS.contains(&name)
+        || VARIABLE_COLUMNS.iter().any(|(_, names, _)| names.contains(&name))
 }
 
 /// Types of variables.
@@ -368,7 +446,7 @@ mod tests {
         let mut case = CaseFiles::new("s1", "s1", None);
         let table = json!({"site": "A", "age": 71, "truth_volume_ml": 1.95, "ward": "3", "model": "Avanto"});
         case.variables = table.as_object().cloned().unwrap_or_default().into();
-        let ingest = Ingest { source: "registry".to_owned(), require_truth: true };
+        let ingest = Ingest { source: "registry".to_owned(), require_truth: true, privacy: None };
         let row = ingest.metadata_row(&case, &[]);
         assert_eq!(
             (&row["centre"], &row["age_y"], &row["model"]),

@@ -33,8 +33,10 @@ pub struct Header {
     pub affine_source: AffineSource,
     /// Largest distance in mm between the grid's corners by sform and by qform, where both are given.
     pub sform_qform_distance_mm: Option<f64>,
-    /// The header's free text.
-    pub description: String,
+    /// The header's free text, by field: `descrip`, `aux_file`, `intent_name`, `db_name`; only those that hold some.
+    pub texts: Vec<(&'static str, String)>,
+    /// Whether extensions follow the header.
+    pub extended: bool,
     /// Whether the voxels are compressed.
     pub gzip: bool,
     /// Whether the byte order is big-endian.
@@ -51,6 +53,11 @@ impl Header {
     /// Number of 3-D volumes: the product of the dimensions after the third, 1 for a 3-D image.
     pub fn volumes(&self) -> usize {
         self.shape.iter().skip(3).product()
+    }
+
+    /// The header's description; empty where it has none.
+    pub fn description(&self) -> &str {
+        self.texts.iter().find(|(name, _)| *name == "descrip").map_or("", |(_, text)| text)
     }
 
     /// Number of voxels of one volume.
@@ -112,7 +119,8 @@ pub(super) fn check(raw: &Raw, file: Container) -> Result<Header> {
         grid: Grid { shape: grid_shape, affine: placement.affine },
         affine_source: placement.source,
         sform_qform_distance_mm: placement.sform_qform_distance_mm,
-        description: text(&raw.description),
+        texts: raw.texts.iter().map(|(name, bytes)| (*name, text(bytes))).filter(|t| !t.1.is_empty()).collect(),
+        extended: raw.extended,
         gzip: file.gzip,
         big_endian: raw.big_endian,
         nifti2: raw.nifti2,

@@ -143,7 +143,8 @@ fn open_parts(path: &Path, block: usize) -> Result<(Header, Stream)> {
     };
     let named = |e: Error| e.context(path.display());
     let mut stream = Stream::open(&header_path, block)?;
-    let raw = read_raw(&mut stream).map_err(|e| name_once(e, &header_path))?;
+    let mut raw = read_raw(&mut stream).map_err(|e| name_once(e, &header_path))?;
+    raw.extended = is_extended(&raw, &mut stream)?;
     if !raw.single {
         let data_path = match half(path) {
             Some(Half::Image) => path.to_owned(),
@@ -177,6 +178,16 @@ fn read_raw(stream: &mut Stream) -> Result<Raw> {
         )));
     }
     raw::parse(kind, &bytes[..kind.length()])
+}
+
+/// Whether the four bytes after the header say that extensions follow; without such bytes there are none.
+fn is_extended(raw: &Raw, stream: &mut Stream) -> Result<bool> {
+    let after = stream.position() + 4;
+    if raw.single && raw.vox_offset > 0.0 && raw.vox_offset < after as f64 {
+        return Ok(false);
+    }
+    let mut flag = [0; 4];
+    Ok(stream.fill(&mut flag)? == flag.len() && flag[0] != 0)
 }
 
 /// Puts the file's name before a reason that does not begin with it.
