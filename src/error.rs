@@ -107,7 +107,11 @@ impl Error {
     /// The same error with its reason and hint written anew.
     #[must_use]
     pub fn rewritten(self, write: impl Fn(&str) -> String) -> Self {
-        Self { fault: self.fault, reason: write(&self.reason), hint: self.hint.as_deref().map(write) }
+        Self {
+            fault: self.fault,
+            reason: write(&self.reason),
+            hint: self.hint.as_deref().map(write),
+        }
     }
 
     /// Whose fault it is.

@@ -84,6 +84,10 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
     crate::engine::memory::prepare();
     quiet_worker_panics();
     let cli = Cli::parse();
+    if let Err(error) = crate::formats::limits::check() {
+        output::error(&error);
+        return ExitCode::from(2);
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(&args, learner),
         Command::Check(args) => check::check(&args),

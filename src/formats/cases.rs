@@ -65,7 +65,8 @@ impl CaseFiles {
 
     /// Every file of the case.
     pub fn paths(&self) -> Vec<&Path> {
-        let own = [&self.image, &self.bval, &self.bvec, &self.b0, &self.adc, &self.flair, &self.truth];
+        let own =
+            [&self.image, &self.bval, &self.bvec, &self.b0, &self.adc, &self.flair, &self.truth];
         own.into_iter().flatten().map(PathBuf::as_path).chain(self.sidecars()).collect()
     }
 

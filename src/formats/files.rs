@@ -172,8 +172,11 @@ pub fn resolve(uri: &str) -> Result<PathBuf> {
         None => Ok(PathBuf::from(uri)),
         Some(scheme) if scheme.eq_ignore_ascii_case("file") => {
             url::Url::parse(uri).ok().and_then(|u| u.to_file_path().ok()).ok_or_else(|| {
-                Error::configuration(format!("`{}` is not the address of a local file", without_secrets(uri)))
-                    .hint("write file:///absolute/path, or the plain path")
+                Error::configuration(format!(
+                    "`{}` is not the address of a local file",
+                    without_secrets(uri)
+                ))
+                .hint("write file:///absolute/path, or the plain path")
             })
         }
         Some(scheme) => Err(Error::configuration(format!(

@@ -11,10 +11,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::files::read_text;
+use super::limits;
 use crate::error::{Error, Result};
-
-/// Most bytes of a sidecar.
-const MAX_BYTES: u64 = 8 << 20;
 
 /// What is known about how an image was acquired.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -57,7 +55,7 @@ pub fn read<P: AsRef<Path>>(sidecars: &[P]) -> Result<Facts> {
 pub fn merged<P: AsRef<Path>>(sidecars: &[P]) -> Result<Map<String, Value>> {
     let mut all = Map::new();
     for path in sidecars.iter().map(AsRef::as_ref) {
-        let text = read_text(path, MAX_BYTES)?;
+        let text = read_text(path, limits::SIDECAR_BYTES.get())?;
         let object: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
             Error::data(format!("{}: not a JSON object: {}", path.display(), complaint(&e)))
                 .hint("a sidecar is one JSON object, { \"Manufacturer\": … }")

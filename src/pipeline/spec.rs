@@ -265,6 +265,9 @@ pub struct IngestParams {
     /// CSV, TSV or Parquet file with one row a case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<PathBuf>,
+    /// Folder that the files of a manifest must lie in, links followed. Default: the manifest's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
     /// Which column of the participants table or manifest holds what: `{ centre: site, age_y: Age }`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,

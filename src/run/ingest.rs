@@ -122,7 +122,9 @@ fn files(params: &IngestParams) -> Result<Scan> {
         (Some(root), None) => {
             bids::scan(root, &bids::ScanOptions { participants: params.columns.clone() })
         }
-        (None, Some(file)) => manifest::scan(file, &columns(params)?, params.metadata_only),
+        (None, Some(file)) => {
+            manifest::scan(file, &columns(params)?, params.metadata_only, params.root.as_deref())
+        }
         _ => Err(Error::configuration("ingest needs either `bids` or `manifest`")),
     }
 }

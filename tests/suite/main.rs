@@ -14,6 +14,7 @@ mod invariants;
 mod layers;
 mod memory;
 mod pipelines;
+mod privacy;
 mod report;
 mod resume;
 mod study;

@@ -211,6 +211,15 @@ fn half(path: &Path) -> Option<Half> {
     }
 }
 
+/// The other file that an image consists of, where its name says that it is one half of a `.hdr` / `.img` pair.
+pub fn other_half(path: &Path) -> Option<PathBuf> {
+    let ending = match half(path)? {
+        Half::Header => "img",
+        Half::Image => "hdr",
+    };
+    sibling(path, ending).ok()
+}
+
 /// The path without `.gz`.
 fn plain_name(path: &Path) -> PathBuf {
     let packed = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("gz"));

@@ -85,10 +85,18 @@ pub struct Policy {
 impl Policy {
     /// What is wrong with it: keys below `privacy`, and why.
     pub fn problems(&self) -> Vec<(String, String)> {
-        let mut problems: Vec<(String, String)> =
-            self.key.problem().map(|(key, why)| (key.to_owned(), why.to_owned())).into_iter().collect();
-        let lists =
-            [("drop", &self.drop), ("hash", &self.hash), ("refuse", &self.refuse), ("keep", &self.keep)];
+        let mut problems: Vec<(String, String)> = self
+            .key
+            .problem()
+            .map(|(key, why)| (key.to_owned(), why.to_owned()))
+            .into_iter()
+            .collect();
+        let lists = [
+            ("drop", &self.drop),
+            ("hash", &self.hash),
+            ("refuse", &self.refuse),
+            ("keep", &self.keep),
+        ];
         for (i, (name, list)) in lists.iter().enumerate() {
             for (other, later) in &lists[i + 1..] {
                 if let Some(field) = later.iter().find(|field| fields::is_in(list, field)) {
@@ -162,7 +170,9 @@ impl Privacy {
 
     /// The id of a case or subject, as the catalog has it.
     pub fn id(&self, id: &str) -> String {
-        let Some(key) = self.key.as_ref().filter(|_| self.hides_names()) else { return id.to_owned() };
+        let Some(key) = self.key.as_ref().filter(|_| self.hides_names()) else {
+            return id.to_owned();
+        };
         let (subject, session) = id.split_once("_ses-").map_or((id, None), |(a, b)| (a, Some(b)));
         let hidden = key.pseudonym("subject", subject, 16);
         match session {
@@ -209,7 +219,11 @@ impl Privacy {
 
     fn finding(&self, finding: Finding, scrub: &Scrubber) -> Finding {
         // The line of a table is no name of anybody, and the only way to find what is wrong.
-        let case_id = if finding.case_id.starts_with("line-") { finding.case_id } else { self.id(&finding.case_id) };
+        let case_id = if finding.case_id.starts_with("line-") {
+            finding.case_id
+        } else {
+            self.id(&finding.case_id)
+        };
         Finding { case_id, reason: scrub.clean(&finding.reason), ..finding }
     }
 
@@ -242,7 +256,10 @@ impl Privacy {
     pub fn refused<'a>(&self, found: &'a Map<String, Value>) -> Option<&'a str> {
         let has_value = |v: &Value| !v.is_null() && v.as_str().is_none_or(|t| !t.trim().is_empty());
         let refused = |name: &str| fields::is_in(&self.policy.refuse, name);
-        found.iter().find(|(name, value)| refused(name) && has_value(value)).map(|(name, _)| name.as_str())
+        found
+            .iter()
+            .find(|(name, value)| refused(name) && has_value(value))
+            .map(|(name, _)| name.as_str())
     }
 
     /// Whether a case must have no extensions of its NIfTI header.
@@ -294,7 +311,9 @@ impl Privacy {
                 kind(&mut applied.dropped);
             } else if self.keeps(&name) {
                 kept.insert(name, value);
-            } else if let Some(moved) = days().filter(|_| is_date).and_then(|d| dates::shifted(&text, d)) {
+            } else if let Some(moved) =
+                days().filter(|_| is_date).and_then(|d| dates::shifted(&text, d))
+            {
                 kind(&mut applied.shifted);
                 kept.insert(name, json!(moved));
             } else if !is_date
@@ -330,14 +349,16 @@ impl Privacy {
     pub fn scrubber_of_case(&self, case: &CaseFiles) -> Scrubber {
         let mut scrub = Scrubber::new(!self.hides_names());
         case.paths().into_iter().for_each(|path| scrub.add_path(path));
-        let texts = case.sidecars().into_iter().chain(case.bval.as_deref()).chain(case.bvec.as_deref());
+        let texts =
+            case.sidecars().into_iter().chain(case.bval.as_deref()).chain(case.bvec.as_deref());
         texts.for_each(|path| scrub.add_text_of(path));
         scrub
     }
 }
 
 /// What to do about a refused field.
-pub const REFUSED_HINT: &str = "remove the field from the file, or put it into `drop` or `hash` of the policy";
+pub const REFUSED_HINT: &str =
+    "remove the field from the file, or put it into `drop` or `hash` of the policy";
 
 /// A value as text; none where it says nothing.
 fn text_of(value: &Value) -> Option<String> {

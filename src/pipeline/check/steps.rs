@@ -254,6 +254,10 @@ fn action<'n>(verb: &'n Entry, draft: &mut Draft<'n>, problems: &mut Problems) -
                 problems.add(at, "an ingest reads either `bids` or a `manifest`", hint);
                 return None;
             }
+            if params.root.is_some() && params.bids.is_some() {
+                let message = "`root` belongs to a manifest: a BIDS folder is its own root";
+                problems.add(node.locate("root", true, at), message, "remove it");
+            }
             for (key, why) in params.privacy.iter().flat_map(Policy::problems) {
                 problems.add(node.locate(&format!("privacy.{key}"), true, at), why, "");
             }
