@@ -9,6 +9,7 @@ mod infer;
 mod models;
 mod output;
 mod progress;
+mod reveal;
 mod run;
 mod score;
 mod study;
@@ -23,6 +24,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::engine::learner::Learner;
 use crate::error::{Error, Fault, Result};
+use crate::formats::files;
 
 /// Declared, streaming data pipelines for brain diffusion-weighted MRI.
 #[derive(Debug, Parser)]
@@ -70,6 +72,8 @@ enum Command {
     Failures(catalog::FailuresArgs),
     /// Show the last runs of a catalog
     Status(catalog::StatusArgs),
+    /// Say which cases of the registry stand behind pseudonyms (needs the key)
+    Reveal(reveal::RevealArgs),
     /// Check this machine: cores, memory, libtorch, CUDA
     Doctor,
     /// Print a completion script for a shell
@@ -105,6 +109,7 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Lineage(args) => catalog::lineage(&args),
         Command::Failures(args) => catalog::failures(&args),
         Command::Status(args) => catalog::status(&args),
+        Command::Reveal(args) => reveal::reveal(&args),
         Command::Doctor => doctor::doctor(learner),
         Command::Completions { shell } => {
             // Into memory first: clap panics where the pipe behind it is closed.
@@ -180,8 +185,20 @@ fn bytes(text: &str) -> std::result::Result<u64, String> {
 /// The command line, as it is written into the `runs` table.
 fn command_line() -> String {
     let mut words = vec!["torcula".to_owned()];
-    words.extend(std::env::args().skip(1));
+    words.extend(std::env::args().skip(1).map(|word| without_secret(&word)));
     words.join(" ")
+}
+
+/// An argument without the value of what is called a secret, and without passwords and tokens in addresses.
+fn without_secret(word: &str) -> String {
+    let secret = ["key", "token", "secret", "password", "credential"];
+    match word.split_once('=') {
+        Some((name, _)) if secret.iter().any(|s| name.to_ascii_lowercase().contains(s)) => {
+            format!("{name}=[hidden]")
+        }
+        Some((name, value)) => format!("{name}={}", files::without_secrets(value)),
+        None => files::without_secrets(word),
+    }
 }
 
 /// Where a command finds its catalog.
@@ -205,6 +222,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_recorded_command_line_has_no_secrets() {
+        for (word, kept) in [
+            ("data=/registry", "data=/registry"),
+            ("steps.a.notify.token=abc", "steps.a.notify.token=[hidden]"),
+            ("hook=https://me:abc@host/x?t=abc", "hook=https://host/x"),
+            ("s3://a:b@c/d", "s3://c/d"),
+            ("run", "run"),
+        ] {
+            assert_eq!(without_secret(word), kept);
+        }
     }
 
     #[test]

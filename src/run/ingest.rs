@@ -93,11 +93,7 @@ async fn scan(
     let scan = tokio::task::spawn_blocking(move || -> Result<(Scan, Applied)> {
         let source = params.bids.as_ref().or(params.manifest.as_ref()).cloned().unwrap_or_default();
         let Some(privacy) = privacy else { return Ok((files(&params)?, Applied::default())) };
-        let clean = |error: Error| {
-            let root = format!("{}/", source.display());
-            let error = error.rewritten(|text| text.replace(&root, ""));
-            privacy.scrubber_of_source(&source).clean_error(error)
-        };
+        let clean = |error| privacy.scrubber_of_source(&source).clean_error(error);
         let scan = files(&params).map_err(clean)?;
         let own = |name: &str| has_column(name);
         Ok(privacy.apply(scan, &source, own))
@@ -117,7 +113,7 @@ async fn scan(
 }
 
 /// The cases and findings of a registry as they are.
-fn files(params: &IngestParams) -> Result<Scan> {
+pub(super) fn files(params: &IngestParams) -> Result<Scan> {
     match (&params.bids, &params.manifest) {
         (Some(root), None) => {
             bids::scan(root, &bids::ScanOptions { participants: params.columns.clone() })

@@ -7,6 +7,7 @@ mod explain;
 mod ingest;
 pub mod plan;
 pub mod relations;
+pub mod reveal;
 pub mod session;
 pub mod split;
 mod stage_step;

@@ -181,7 +181,7 @@ impl Ingest {
         let truth_volume_ml = self.truth_volume_ml(found, &header, &mut findings)?;
         let keys = sidecar::merged(&found.sidecars())?;
         let facts = sidecar::facts(&keys);
-        let (vendor, model, hashes) = self.told(&header, &keys, &facts)?;
+        let told = self.told(&header, &keys, &facts)?;
         let mut stats = FileStat::of_case(found, self.privacy.as_ref());
         for stat in &mut stats {
             stat.blake3 = stat.hash()?;
@@ -222,8 +222,8 @@ impl Ingest {
             "datatype": header.datatype.name(),
             "affine": header.grid.affine.0.as_flattened(),
             "b_value_s_per_mm2": choice.b_value_s_per_mm2.or(facts.b_value_s_per_mm2),
-            "vendor": vendor,
-            "model": model,
+            "vendor": told.vendor,
+            "model": told.model,
             "field_strength_t": facts.field_strength_t,
             "repetition_time_ms": facts.repetition_time_ms,
             "echo_time_ms": facts.echo_time_ms,
@@ -241,7 +241,7 @@ impl Ingest {
         });
         if let Value::Object(row) = &mut row {
             let mut known = found.variables.to_map();
-            known.extend(hashes);
+            known.extend(told.hashes);
             variables(known, row);
         }
         Ok(row)
@@ -253,24 +253,21 @@ impl Ingest {
         header: &Header,
         keys: &Map<String, Value>,
         facts: &sidecar::Facts,
-    ) -> Result<(Option<String>, Option<String>, Map<String, Value>)> {
+    ) -> Result<Told> {
         let (vendor, model) = (facts.vendor.clone(), facts.model.clone());
-        let Some(privacy) = &self.privacy else { return Ok((vendor, model, Map::new())) };
+        let Some(privacy) = &self.privacy else {
+            return Ok(Told { vendor, model, hashes: Map::new() });
+        };
         let texts: Map<String, Value> =
             header.texts.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
-        let refuse = |what: &str| {
-            Err(Error::data(format!("it has {what}, which the privacy policy refuses"))
-                .hint(privacy::REFUSED_HINT))
-        };
         if let Some(field) = privacy.refused(&texts).or_else(|| privacy.refused(keys)) {
-            return refuse(&format!("a value for `{field}`"));
-        }
-        if header.extended && privacy.refuses_extensions() {
-            return refuse("extensions of its NIfTI header");
+            let found = format!("it has a value for `{field}`, which the privacy policy refuses");
+            return Err(Error::data(found).hint(privacy::REFUSED_HINT));
         }
         let mut hashes = privacy.hashes(keys);
         hashes.extend(privacy.hashes(&texts));
-        Ok((privacy.category(vendor), privacy.category(model), hashes))
+        let (vendor, model) = (privacy.category(vendor), privacy.category(model));
+        Ok(Told { vendor, model, hashes })
     }
 
     /// The row of a case of which no image was read: what its table says.
@@ -405,6 +402,13 @@ fn typed(value: &Value, kind: Kind) -> Value {
             _ => Value::Null,
         },
     }
+}
+
+/// What is told of an image's own text.
+struct Told {
+    vendor: Option<String>,
+    model: Option<String>,
+    hashes: Map<String, Value>,
 }
 
 /// Which volume of the image is the diffusion-weighted one.

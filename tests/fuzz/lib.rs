@@ -1,5 +1,5 @@
 //! Torcula's parsers, from the files of `src/`, for the fuzzers.
-#![allow(dead_code, reason = "only what a target reaches is used here")]
+#![expect(dead_code, reason = "only what a target reaches is used here")]
 
 extern crate self as torcula;
 

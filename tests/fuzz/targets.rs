@@ -1,6 +1,5 @@
 //! What is done with bytes of unknown origin, one function a parser. The fuzzers call it with bytes that they make up, and
 //! `tests/suite/hostile.rs` with those of `tests/corpus` and with damaged real files: it must not panic, and what it says must hold.
-#![allow(clippy::unwrap_used, missing_docs, reason = "this is a test")]
 
 use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
@@ -91,9 +90,8 @@ pub fn gzip(data: &[u8]) {
     }
     let path = put("a.nii.gz", &file);
     let mut expected = Vec::new();
-    let decoded = flate2::bufread::MultiGzDecoder::new(&file[..])
-        .take(1 << 20)
-        .read_to_end(&mut expected);
+    let decoded =
+        flate2::bufread::MultiGzDecoder::new(&file[..]).take(1 << 20).read_to_end(&mut expected);
     let found = nifti::read_image(&path, 0);
     let wanted = 352 + SIDE * SIDE * 4;
     match (&decoded, &found) {

@@ -9,6 +9,7 @@
 mod bad_input;
 mod commands;
 mod curation;
+mod hostile;
 mod interop;
 mod invariants;
 mod layers;

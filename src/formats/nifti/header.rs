@@ -32,9 +32,8 @@ pub struct Header {
     /// Largest distance in mm between the grid's corners by sform and by qform, where both are given.
     pub sform_qform_distance_mm: Option<f64>,
     /// The header's free text, by field: `descrip`, `aux_file`, `intent_name`, `db_name`; only those that hold some.
+    /// `extensions` where extensions follow the header.
     pub texts: Vec<(&'static str, String)>,
-    /// Whether extensions follow the header.
-    pub extended: bool,
     /// Whether the voxels are compressed.
     pub gzip: bool,
     /// Whether the byte order is big-endian.
@@ -123,7 +122,6 @@ pub(super) fn check(raw: &Raw, file: Container) -> Result<Header> {
             .map(|(name, bytes)| (*name, text(bytes)))
             .filter(|t| !t.1.is_empty())
             .collect(),
-        extended: raw.extended,
         gzip: file.gzip,
         big_endian: raw.big_endian,
         nifti2: raw.nifti2,

@@ -36,8 +36,6 @@ pub(super) struct Raw {
     pub units: i32,
     /// Free text: its field, and its bytes.
     pub texts: Vec<(&'static str, Vec<u8>)>,
-    /// Whether extensions follow the header.
-    pub extended: bool,
     pub qform_code: i32,
     pub sform_code: i32,
     pub quaternion: [f64; 3],
@@ -131,7 +129,6 @@ fn parse_1(kind: Kind, header: &[u8]) -> Result<Raw> {
         intercept: f64::from(h.scl_inter),
         units: i32::from(h.xyzt_units),
         texts: TEXTS_1.iter().map(|(name, at)| (*name, header[at.clone()].to_vec())).collect(),
-        extended: false,
         qform_code: i32::from(h.qform_code),
         sform_code: i32::from(h.sform_code),
         quaternion: [h.quatern_b, h.quatern_c, h.quatern_d].map(f64::from),
@@ -173,7 +170,6 @@ fn parse_2(kind: Kind, header: &[u8]) -> Result<Raw> {
         intercept: f.f64(184)?,
         units: f.i32(500)?,
         texts: TEXTS_2.iter().map(|(name, at)| (*name, header[at.clone()].to_vec())).collect(),
-        extended: false,
         qform_code: f.i32(344)?,
         sform_code: f.i32(348)?,
         quaternion: [f.f64(352)?, f.f64(360)?, f.f64(368)?],

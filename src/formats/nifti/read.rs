@@ -144,7 +144,9 @@ fn open_parts(path: &Path, block: usize) -> Result<(Header, Stream)> {
     let named = |e: Error| e.context(path.display());
     let mut stream = Stream::open(&header_path, block)?;
     let mut raw = read_raw(&mut stream).map_err(|e| name_once(e, &header_path))?;
-    raw.extended = is_extended(&raw, &mut stream)?;
+    if is_extended(&raw, &mut stream)? {
+        raw.texts.push(("extensions", b"present".to_vec()));
+    }
     if !raw.single {
         let data_path = match half(path) {
             Some(Half::Image) => path.to_owned(),

@@ -262,11 +262,6 @@ impl Privacy {
             .map(|(name, _)| name.as_str())
     }
 
-    /// Whether a case must have no extensions of its NIfTI header.
-    pub fn refuses_extensions(&self) -> bool {
-        fields::is_in(&self.policy.refuse, "extensions")
-    }
-
     /// The keyed hashes of those fields that the policy wants hashed.
     pub fn hashes(&self, found: &Map<String, Value>) -> Map<String, Value> {
         let hashed = found.iter().filter(|(name, _)| fields::is_in(&self.policy.hash, name));
@@ -341,7 +336,9 @@ impl Privacy {
         scrub.add_tree(folder.parent().filter(|_| is_raw).unwrap_or(folder));
         if source.is_file() {
             scrub.add_text_of(source);
+            scrub.call(source.display().to_string(), "the manifest");
         }
+        scrub.call(format!("{}/participants.tsv", folder.display()), "participants.tsv");
         scrub
     }
 
@@ -349,6 +346,18 @@ impl Privacy {
     pub fn scrubber_of_case(&self, case: &CaseFiles) -> Scrubber {
         let mut scrub = Scrubber::new(!self.hides_names());
         case.paths().into_iter().for_each(|path| scrub.add_path(path));
+        let named = [
+            (&case.image, "its image"),
+            (&case.b0, "its b = 0 image"),
+            (&case.truth, "its mask"),
+            (&case.sidecar, "its sidecar"),
+            (&case.bval, "its b-values"),
+        ];
+        for (path, name) in
+            named.into_iter().filter_map(|(path, name)| Some((path.as_ref()?, name)))
+        {
+            scrub.call(path.display().to_string(), name);
+        }
         let texts =
             case.sidecars().into_iter().chain(case.bval.as_deref()).chain(case.bvec.as_deref());
         texts.for_each(|path| scrub.add_text_of(path));
@@ -382,6 +391,7 @@ pub fn open<T>(uri: &str, read: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
         }
         let mut scrub = Scrubber::new(false);
         scrub.add_path(&path);
+        scrub.call(path.display().to_string(), "its file");
         scrub.clean_error(error)
     };
     read(&path).map_err(hide)

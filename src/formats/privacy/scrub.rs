@@ -51,6 +51,8 @@ const PLAIN: &[&str] = &[
 #[derive(Debug, Default)]
 pub struct Scrubber {
     words: HashSet<String>,
+    /// What stands for parts of paths: the part, its name in a message.
+    called: Vec<(String, &'static str)>,
     /// Whether paths and names of files may be shown.
     names_shown: bool,
 }
@@ -58,7 +60,14 @@ pub struct Scrubber {
 impl Scrubber {
     /// Hides nothing yet; with `names_shown` paths stay as they are.
     pub fn new(names_shown: bool) -> Self {
-        Self { words: HashSet::new(), names_shown }
+        Self { names_shown, ..Self::default() }
+    }
+
+    /// Calls a path, or the beginning of paths, by a name that says nothing of anybody.
+    pub fn call(&mut self, path: String, name: &'static str) {
+        if !self.names_shown {
+            self.called.push((path, name));
+        }
     }
 
     /// Adds the words of a text.
@@ -106,6 +115,10 @@ impl Scrubber {
 
     /// The text without what must not be shown.
     pub fn clean(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (path, name) in &self.called {
+            text = text.replace(path, name);
+        }
         let words: Vec<String> = text.split(' ').map(|word| self.clean_word(word)).collect();
         let mut clean = words.join(" ");
         let twice = format!("{HIDDEN} {HIDDEN}");
