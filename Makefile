@@ -57,7 +57,7 @@ sbom: ## a bill of materials (CycloneDX 1.5, JSON) of each binary: target/sbom
 
 FUZZ_SECONDS ?= 600
 FUZZ ?=
-fuzz: ## the fuzzers, FUZZ_SECONDS each, two at a time (nightly Rust); FUZZ="nifti gzip" chooses
+fuzz: ## the fuzzers, FUZZ_SECONDS each, two at a time; FUZZ="nifti gzip" chooses
 	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
 
 format: ## format the code
@@ -83,7 +83,7 @@ bench: setup ## criterion benches: kernels, engine overhead, shards
 
 clean: ## remove what was built and the demo's data
 	@cargo clean
-	@rm -rf tests/fuzz/target tests/fuzz/corpus tests/fuzz/artifacts .venv .venv-peers $(DEMO) $(STUDY)
+	@rm -rf tests/fuzz/corpus tests/fuzz/artifacts .venv .venv-peers $(DEMO) $(STUDY)
 
 $(PYTHON): tests/requirements.txt
 	@python3 -m venv .venv

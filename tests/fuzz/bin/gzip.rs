@@ -1,4 +1,4 @@
 //! See `targets::gzip`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| torcula::targets::gzip(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::gzip(data));

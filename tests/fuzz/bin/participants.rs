@@ -1,4 +1,4 @@
 //! See `targets::participants`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| torcula::targets::participants(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::participants(data));

@@ -1,4 +1,4 @@
 //! See `targets::pipeline`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| torcula::targets::pipeline(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::pipeline(data));

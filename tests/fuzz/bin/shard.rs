@@ -1,4 +1,4 @@
 //! See `targets::shard`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| torcula::targets::shard(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::shard(data));

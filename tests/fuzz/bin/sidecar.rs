@@ -1,4 +1,4 @@
 //! See `targets::sidecar`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| torcula::targets::sidecar(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::sidecar(data));

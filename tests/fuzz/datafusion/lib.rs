@@ -1,2 +1,0 @@
-//! Parquet under the name by which DataFusion passes it on.
-pub use parquet;
