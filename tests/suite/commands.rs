@@ -20,6 +20,7 @@ fn every_command_has_help() {
         "lineage",
         "failures",
         "status",
+        "reveal",
         "doctor",
         "completions",
     ] {

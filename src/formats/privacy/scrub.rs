@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use crate::error::Error;
 use crate::formats::files;
@@ -46,6 +47,8 @@ const PLAIN: &[&str] = &[
     "sform", "qform", "sidecar", "site", "slice", "slices", "source", "space", "spacing", "sub", "subject", "trace", "truth",
     "tsv", "utf", "variable", "visit", "volume", "volumes", "voxel", "voxels", "weighted",
 ];
+
+static IS_PLAIN: LazyLock<HashSet<&str>> = LazyLock::new(|| PLAIN.iter().copied().collect());
 
 /// Words that messages must not show.
 #[derive(Debug, Default)]
@@ -159,8 +162,8 @@ fn tokens(text: &str) -> impl Iterator<Item = (&str, bool)> {
         rest = after;
         let number = piece.bytes().all(|b| b.is_ascii_digit());
         let long = if number { piece.len() >= LONG_NUMBER } else { piece.chars().count() > 1 };
-        let plain = PLAIN.contains(&piece.to_lowercase().as_str());
-        Some((piece, inside && long && !plain))
+        let names = inside && long && !IS_PLAIN.contains(piece.to_lowercase().as_str());
+        Some((piece, names))
     })
 }
 
