@@ -46,7 +46,7 @@ audit: ## known holes, licences and sources of all crates (cargo-deny, cargo-aud
 	@command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
 	@command -v cargo-audit > /dev/null || cargo install --locked cargo-audit
 	@cargo deny --workspace check
-	@cargo audit
+	@cargo audit $$(sed -n 's/.*id = "\(RUSTSEC-[0-9-]*\)".*/--ignore \1/p' deny.toml)
 
 sbom: ## a bill of materials (CycloneDX 1.5, JSON) of each binary: target/sbom
 	@command -v cargo-cyclonedx > /dev/null || cargo install --locked cargo-cyclonedx

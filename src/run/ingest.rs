@@ -94,13 +94,11 @@ async fn scan(
         let source = params.bids.as_ref().or(params.manifest.as_ref()).cloned().unwrap_or_default();
         let Some(privacy) = privacy else { return Ok((files(&params)?, Applied::default())) };
         let clean = |error| privacy.scrubber_of_source(&source).clean_error(error);
-        let scan = files(&params).map_err(clean)?;
+        let scan = quietly(|| files(&params))?.map_err(clean)?;
         let own = |name: &str| has_column(name);
         Ok(privacy.apply(scan, &source, own))
     });
-    // A panic's message may quote what it was reading.
-    let ended = |_| Error::bug("the scan of the registry ended by a panic");
-    let (scan, applied) = scan.await.map_err(ended)??;
+    let (scan, applied) = scan.await.map_err(|e| Error::bug(format!("the scan ended: {e}")))??;
     for (what, fields) in
         [("dropped", applied.dropped), ("hashed", applied.hashed), ("shifted", applied.shifted)]
     {
@@ -110,6 +108,15 @@ async fn scan(
         }
     }
     Ok(scan)
+}
+
+/// Does the work on a thread whose panics the program does not print: their messages may quote what was read.
+fn quietly<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("torcula-case-scan".to_owned());
+        let thread = thread.spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| Error::bug("the scan of the registry ended by a panic"))
+    })
 }
 
 /// The cases and findings of a registry as they are.

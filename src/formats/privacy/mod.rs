@@ -120,7 +120,7 @@ impl Privacy {
         };
         let shifted = self.shift_days(subject).and_then(|days| dates::shifted(label, days));
         // What is left of a time would not be a label.
-        let shifted = shifted.filter(|date| date.bytes().all(|b| b.is_ascii_digit()));
+        let shifted = shifted.filter(|date| date.bytes().all(|b| b.is_ascii_digit() || b == b'-'));
         shifted.unwrap_or_else(|| key.pseudonym("session", &format!("{subject} {label}"), 8))
     }
 
