@@ -14,6 +14,7 @@ use crate::engine::{Budget, Lineage, Silent, Stop, Workers};
 use crate::error::Result;
 use crate::pipeline::{Action, Pipeline, Source, Step};
 
+use super::memo::Memo;
 use super::{Options, Runner, plan, relations, session, stage_step};
 
 /// The plan of a pipeline as text; `verbose` adds DataFusion's physical plan under each operator. Runs nothing; where there is
@@ -33,7 +34,7 @@ pub async fn explain(pipeline: &Pipeline, options: &Options, verbose: bool) -> R
         observer: Arc::new(Silent),
         learner: None,
         lineage: Lineage::default(),
-        memo: Arc::default(),
+        memo: Memo::of_a_reader(),
     };
     let mut text = format!(
         "pipeline {} (hash {}, seed {})\ncatalog {}{}\nartifacts {}\n",

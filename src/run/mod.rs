@@ -5,17 +5,19 @@ pub mod cohort;
 pub mod curate;
 mod explain;
 mod ingest;
+mod memo;
 pub mod plan;
 pub mod relations;
 pub mod session;
 pub mod split;
 mod stage_step;
 mod summary;
+mod together;
 mod train;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use datafusion::prelude::SessionContext;
 
@@ -30,6 +32,7 @@ use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
 use crate::error::{Error, Result};
 use crate::pipeline::{Action, Pipeline, Step};
 use crate::report;
+use memo::Memo;
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -81,7 +84,7 @@ pub struct Runner<'a> {
     observer: Arc<dyn Observer>,
     learner: Option<Arc<dyn Learner>>,
     lineage: Lineage,
-    memo: Arc<session::Memo>,
+    memo: Arc<Memo>,
 }
 
 /// What became of a step.
@@ -153,12 +156,13 @@ impl Runner<'_> {
         memory::trim();
     }
 
-    async fn step(&self, step: &Step) -> Result<StepReport> {
+    /// Runs a step; of those that run side by side it is number `place`, from 0.
+    async fn step(&self, step: &Step, place: usize) -> Result<StepReport> {
         match &step.action {
             Action::Ingest(action) => ingest::run(self, step, action).await,
             Action::Cohort(action) => cohort::run(self, step, action).await,
             Action::Split(action) => split::run(self, step, action).await,
-            Action::Train(action) => train::run(self, step, action).await,
+            Action::Train(action) => train::run(self, step, action, place).await,
             Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
                 stage_step::run(self, step).await
             }
@@ -212,34 +216,41 @@ pub async fn run(
     };
     let mut steps = Vec::new();
     let mut ending = Ending::Done;
-    for step in chosen {
+    let mut left = &chosen[..];
+    'run: while !left.is_empty() {
         if steps.last().is_some_and(|before: &StepReport| before.done + before.failed > 0) {
             runner.tidy().await;
         }
-        let started = Instant::now();
-        runner.lineage.seed = step.seed;
-        let result = runner.step(step).await;
-        let mut report = match result {
-            Ok(report) => report,
-            Err(_) if stop.is_set() => {
-                ending = Ending::Stopped;
-                break;
+        let (group, rest) = left.split_at(together::next(left));
+        left = rest;
+        runner.lineage.seed = group[0].seed;
+        for together::Ended { step, result, elapsed } in together::run(&runner, group).await {
+            let mut report = match result {
+                Ok(report) => report,
+                Err(_) if stop.is_set() => {
+                    ending = Ending::Stopped;
+                    break 'run;
+                }
+                Err(error) => {
+                    ending = Ending::Failed(error.context(format!("step {}", step.name)));
+                    break 'run;
+                }
+            };
+            report.elapsed = elapsed;
+            runner.lineage.catalog_version = catalog.cases_version()?;
+            if matches!(step.action, Action::Ingest(_)) {
+                runner.memo.forget_rows();
             }
-            Err(error) => {
-                ending = Ending::Failed(error.context(format!("step {}", step.name)));
-                break;
+            runner.memo.settle(&step.name);
+            let over = summary::over_limit(pipeline, &report);
+            steps.push(report);
+            if let Some(reason) = over {
+                ending = Ending::OverLimit(reason);
+                break 'run;
             }
-        };
-        report.elapsed = started.elapsed();
-        runner.lineage.catalog_version = catalog.cases_version()?;
-        let over = summary::over_limit(pipeline, &report);
-        steps.push(report);
+        }
         if stop.is_set() {
             ending = Ending::Stopped;
-            break;
-        }
-        if let Some(reason) = over {
-            ending = Ending::OverLimit(reason);
             break;
         }
     }
