@@ -31,6 +31,7 @@
 //!
 #![doc = include_str!("metrics.md")]
 
+mod exports;
 pub mod live;
 pub mod log;
 mod metric;
@@ -48,10 +49,10 @@ use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use exports::{Exporting, Exports};
 pub use live::Live;
 pub use metric::{Kind, METRICS, Metric, Sample};
 pub use otlp::Collector;
-pub use prometheus::Exports;
 
 use crate::error::{Error, Result};
 

@@ -3,143 +3,26 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::metric::{Kind, METRICS, Sample};
-use super::otlp::Meters;
-use super::{Collector, Live, Tell, refuse};
-use crate::error::{Error, Result};
+use super::{Live, refuse};
+use crate::error::Result;
 
-/// How often the file is written.
-const EVERY: Duration = Duration::from_secs(10);
 /// How often the server looks whether the run has ended.
 const POLL: Duration = Duration::from_millis(100);
 /// Longest request line that is read, and how long it may take.
 const LONGEST_LINE: u64 = 8 * 1024;
 const SLOWEST: Duration = Duration::from_secs(2);
 
-/// What a run exports its numbers to. None of it can fail a run that has begun.
-#[derive(Clone, Default)]
-pub struct Exports {
-    pub(super) file: Option<PathBuf>,
-    pub(super) listen: Option<SocketAddr>,
-    pub(super) collector: Option<Collector>,
-    pub(super) tell: Option<Tell>,
-}
-
-impl std::fmt::Debug for Exports {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Exports")
-            .field("file", &self.file)
-            .field("listen", &self.listen)
-            .field("collector", &self.collector)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Exports {
-    /// Whether the file can be written.
-    pub(super) fn check(&self) -> Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let folder = folder_of(file);
-        match folder.is_dir() && file.file_name().is_some() {
-            true => Ok(()),
-            false => Err(refuse(
-                "--metrics",
-                format!("there is no folder {}", folder.display()),
-                "name a file in a folder that is there, as /var/lib/node_exporter/torcula.prom",
-            )),
-        }
-    }
-
-    /// Starts exporting a run's numbers, until the guard's end.
-    ///
-    /// # Errors
-    /// The address cannot be listened at.
-    pub fn start(&self, live: &Arc<Live>) -> Result<Exporting> {
-        let mut exporting = Exporting { meters: None, stop: Vec::new(), threads: Vec::new() };
-        if let Some(address) = self.listen {
-            let server = listen(address)?;
-            let live = Arc::clone(live);
-            exporting.spawn("torcula-metrics", move |stopped| serve(&server, &live, stopped))?;
-        }
-        if let Some(path) = self.file.clone() {
-            let (live, tell) = (Arc::clone(live), self.tell.clone());
-            exporting.spawn("torcula-textfile", move |stopped| {
-                let mut told = false;
-                loop {
-                    let ended = matches!(
-                        stopped.try_recv(),
-                        Err(std::sync::mpsc::TryRecvError::Disconnected)
-                    );
-                    if let Err(error) = write_file(&path, &render(&live))
-                        && !told
-                    {
-                        told = true;
-                        if let Some(tell) = &tell {
-                            tell(&format!(
-                                "the metrics {} are not written: {error}",
-                                path.display()
-                            ));
-                        }
-                    }
-                    if ended {
-                        return;
-                    }
-                    let _ = stopped.recv_timeout(EVERY);
-                }
-            })?;
-        }
-        exporting.meters = self.collector.as_ref().and_then(|collector| collector.meters(live));
-        Ok(exporting)
-    }
-}
-
-/// Exports a run's numbers; when dropped, once more.
-#[derive(Debug)]
-pub struct Exporting {
-    meters: Option<Meters>,
-    stop: Vec<Sender<()>>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Exporting {
-    fn spawn(
-        &mut self,
-        name: &str,
-        work: impl FnOnce(std::sync::mpsc::Receiver<()>) + Send + 'static,
-    ) -> Result<()> {
-        let (stop, stopped) = channel();
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || work(stopped));
-        self.threads
-            .push(thread.map_err(|e| Error::resource(format!("no thread for metrics: {e}")))?);
-        self.stop.push(stop);
-        Ok(())
-    }
-}
-
-impl Drop for Exporting {
-    fn drop(&mut self) {
-        self.stop.clear();
-        for thread in self.threads.drain(..) {
-            drop(thread.join());
-        }
-        if let Some(meters) = self.meters.take() {
-            meters.finish();
-        }
-    }
-}
-
-fn folder_of(file: &Path) -> &Path {
+pub(super) fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Replaces a file in one step, so that node-exporter never reads half of it. The temporary file does not end in `.prom`.
-fn write_file(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn write_file(path: &Path, text: &str) -> std::io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder_of(path).join(format!(".{name}.{}.tmp", std::process::id()));
     let written = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
@@ -149,7 +32,7 @@ fn write_file(path: &Path, text: &str) -> std::io::Result<()> {
     written
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener> {
+pub(super) fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).and_then(|l| l.set_nonblocking(true).map(|()| l)).map_err(|e| {
         refuse(
             "--metrics-listen",
@@ -159,7 +42,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-fn serve(server: &TcpListener, live: &Live, stopped: std::sync::mpsc::Receiver<()>) {
+pub(super) fn serve(server: &TcpListener, live: &Live, stopped: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(POLL) {
         while let Ok((stream, _)) = server.accept() {
             // A client that goes away, or never asks, is no matter.
@@ -224,15 +107,18 @@ fn escaped(value: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
 
     use super::super::metric;
     use super::*;
     use crate::engine::{Budget, Silent, Stop};
     use crate::watch::live::Identity;
 
-    fn live() -> Arc<Live> {
+    pub(in crate::watch) fn live() -> Arc<Live> {
         let identity = Identity { pipeline: "night".to_owned(), ..Identity::default() };
         let budget = Budget::new(1 << 20, 1 << 20);
         Arc::new(Live::new(identity, 1, budget, Stop::default(), Arc::new(Silent)))
@@ -254,30 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_whole_at_any_moment_and_holds_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("torcula.prom");
-        let exports = Exports { file: Some(path.clone()), ..Exports::default() };
-        let live = live();
-        let exporting = exports.start(&live).unwrap();
-        live.ended(0);
-        drop(exporting);
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.contains("torcula_run_exit_code{pipeline=\"night\"} 0\n"), "{text}");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
-        let nowhere = Exports { file: Some("/nowhere/x.prom".into()), ..Exports::default() };
-        assert!(nowhere.check().unwrap_err().reason().contains("/nowhere"));
-    }
-
-    #[test]
     fn the_server_answers_and_a_silent_client_does_not_stop_it() {
-        let exports =
-            Exports { listen: Some("127.0.0.1:0".parse().unwrap()), ..Exports::default() };
-        drop(exports.start(&live()).unwrap());
         let server = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = server.local_addr().unwrap();
         let (stop, stopped) = channel();
-        let serving = std::thread::spawn(move || serve(&server, &live(), stopped));
+        let serving = std::thread::spawn(move || serve(&server, &live(), &stopped));
         let silent = TcpStream::connect(address).unwrap();
         let ask = |path: &str| {
             let mut stream = TcpStream::connect(address).unwrap();

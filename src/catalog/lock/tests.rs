@@ -152,7 +152,7 @@ fn the_heartbeat_tells_the_progress_and_every_note_is_whole() {
     let _guard = acquire_by(folder.path(), &owner("run"), Arc::new(Far), rules).unwrap();
     let mut last = 0;
     for _ in 0..200 {
-        let holder = state(folder.path()).holder.expect("a note that can be read");
+        let holder = state(folder.path()).holder.unwrap();
         assert!(holder.beat >= last && !holder.is_stale());
         last = holder.beat;
         sleep(Duration::from_millis(1));
