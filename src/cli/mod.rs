@@ -11,9 +11,11 @@ mod output;
 mod progress;
 mod run;
 mod score;
+mod status;
 mod study;
 mod synth;
 mod volume;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,8 +70,10 @@ enum Command {
     Lineage(catalog::LineageArgs),
     /// List quarantined cases with reasons and hints
     Failures(catalog::FailuresArgs),
-    /// Show the last runs of a catalog
-    Status(catalog::StatusArgs),
+    /// Show what is running or stuck, and when each pipeline last went well
+    Status(status::StatusArgs),
+    /// List the last runs of a catalog: times, how they ended, cases, rates
+    Runs(status::RunsArgs),
     /// Check this machine: cores, memory, libtorch, CUDA
     Doctor,
     /// Print a completion script for a shell
@@ -100,7 +104,8 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Curate(args) => curate::curate(&args),
         Command::Lineage(args) => catalog::lineage(&args),
         Command::Failures(args) => catalog::failures(&args),
-        Command::Status(args) => catalog::status(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Runs(args) => status::runs(&args),
         Command::Doctor => doctor::doctor(learner),
         Command::Completions { shell } => {
             // Into memory first: clap panics where the pipe behind it is closed.

@@ -3,23 +3,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 
 use super::{Runner, StepReport};
 use crate::error::Result;
 use crate::pipeline::{Action, Step};
-
-/// How a step ended, and how long it took.
-pub struct Ended<'p> {
-    /// The step.
-    pub step: &'p Step,
-    /// What became of it.
-    pub result: Result<StepReport>,
-    /// Time it took.
-    pub elapsed: Duration,
-}
 
 /// How many of the steps that are left are run next: one, or trainings that follow each other and need none of each other.
 pub fn next(left: &[&Step]) -> usize {
@@ -35,7 +24,10 @@ pub fn next(left: &[&Step]) -> usize {
 }
 
 /// Runs them, and gives them back in their order. After an error those that have not begun do not begin.
-pub async fn run<'p>(runner: &Runner<'_>, group: &[&'p Step]) -> Vec<Ended<'p>> {
+pub async fn run<'p>(
+    runner: &Runner<'_>,
+    group: &[&'p Step],
+) -> Vec<(&'p Step, Result<StepReport>)> {
     let places = group.iter().map(|step| places(runner, step)).min().unwrap_or(1).max(1);
     let free = Mutex::new((0..places).rev().collect::<Vec<usize>>());
     let free = || free.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,11 +37,10 @@ pub async fn run<'p>(runner: &Runner<'_>, group: &[&'p Step]) -> Vec<Ended<'p>> 
             return None;
         }
         let place = free().pop().unwrap_or_default();
-        let began = Instant::now();
-        let result = runner.step(step, place).await;
+        let result = runner.watched(step, place).await;
         free().push(place);
         broken.fetch_or(result.is_err(), Ordering::Relaxed);
-        Some(Ended { step, result, elapsed: began.elapsed() })
+        Some((step, result))
     };
     let ended = futures::stream::iter(group).map(|step| one(step)).buffered(places);
     ended.filter_map(|ended| async { ended }).collect().await

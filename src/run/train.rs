@@ -199,7 +199,9 @@ async fn train(
     let (observer, stop) = (Arc::clone(&runner.observer), runner.stop.clone());
     observer.begin(&step.name, u64::from(action.params.epochs as u32), 0);
     let name = step.name.clone();
+    let span = tracing::Span::current();
     let trained = tokio::task::spawn_blocking(move || {
+        let _in = span.enter();
         let events = Events::new(&job.folder);
         let tell = |event: &TrainEvent| {
             if let Some(problem) = events.tell(event) {

@@ -113,6 +113,7 @@ impl<'a> Training<'a> {
         progress: &dyn Fn(&TrainEvent),
         stop: &dyn Fn() -> bool,
     ) -> Result<EpochReport> {
+        let _span = tracing::info_span!("epoch", epoch = self.progress.epoch + 1).entered();
         let began = Instant::now();
         let before = self.progress.partial;
         let mut batches = self.feed.epoch_from(self.progress.epoch + 1, before.batches)?;
