@@ -13,6 +13,7 @@ mod run;
 mod score;
 mod study;
 mod synth;
+mod upkeep;
 mod volume;
 
 use std::path::PathBuf;
@@ -70,6 +71,10 @@ enum Command {
     Failures(catalog::FailuresArgs),
     /// Show the last runs of a catalog
     Status(catalog::StatusArgs),
+    /// Check every artifact against the catalog by its bytes; --repair has the next run make the damaged ones again
+    Verify(upkeep::VerifyArgs),
+    /// Remove what crashes left and what nothing needs any more
+    Clean(upkeep::CleanArgs),
     /// Check this machine: cores, memory, libtorch, CUDA
     Doctor,
     /// Print a completion script for a shell
@@ -101,6 +106,8 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Lineage(args) => catalog::lineage(&args),
         Command::Failures(args) => catalog::failures(&args),
         Command::Status(args) => catalog::status(&args),
+        Command::Verify(args) => upkeep::verify(&args),
+        Command::Clean(args) => upkeep::clean(&args),
         Command::Doctor => doctor::doctor(learner),
         Command::Completions { shell } => {
             // Into memory first: clap panics where the pipe behind it is closed.
@@ -116,12 +123,16 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
     })
 }
 
-/// A panic in a stage becomes a failure row with its message; its backtrace on the screen would only hide the progress.
+/// A panic in a stage becomes a failure row with its message; its backtrace on the screen would only hide the progress. The
+/// same goes for the buffered writer of the file store, which panics when it is aborted after a failure, which is reported.
 fn quiet_worker_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let thread = std::thread::current();
-        if !thread.name().is_some_and(|name| name.starts_with("torcula-case-")) {
+        let of_a_case = thread.name().is_some_and(|name| name.starts_with("torcula-case-"));
+        let place = info.location().map(|place| place.file().replace('\\', "/"));
+        let of_the_writer = place.is_some_and(|p| p.contains("/object_store-") && p.ends_with("buffered.rs"));
+        if !of_a_case && !of_the_writer {
             default(info);
         }
     }));

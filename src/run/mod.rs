@@ -1,6 +1,7 @@
 //! Runs a pipeline: step after step, each doing only what is left, everything committed on the way.
 
 pub mod affected;
+pub mod clean;
 pub mod cohort;
 pub mod curate;
 mod explain;
@@ -12,6 +13,7 @@ pub mod split;
 mod stage_step;
 mod summary;
 mod train;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::engine::learner::Learner;
 use crate::engine::parameters::suggest;
 use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
 use crate::error::{Error, Result};
+use crate::formats::files::make_folder;
 use crate::pipeline::{Action, Pipeline, Step};
 use crate::report;
 
@@ -188,8 +191,14 @@ pub async fn run(
     observer: Arc<dyn Observer>,
 ) -> Result<RunSummary> {
     let chosen = options.steps(pipeline)?;
+    make_folder(&pipeline.catalog)
+        .map_err(|e| Error::from(e).context(pipeline.catalog.display()))?;
+    // Before anything is looked at: what is torn of a catalog is set aside by one process.
+    let _lock = catalog::lock::acquire(&pipeline.catalog, &format!("run of {}", pipeline.name))?;
     let catalog = Catalog::create_or_open(&pipeline.catalog).await?;
-    let _lock = catalog::lock::acquire(catalog.folder(), &format!("run of {}", pipeline.name))?;
+    for repair in catalog.repairs() {
+        observer.note(&format!("the catalog was repaired: {repair}"));
+    }
     let lineage = Lineage {
         run_id: uuid::Uuid::now_v7().to_string(),
         pipeline_hash: pipeline.hash.clone(),
@@ -222,7 +231,7 @@ pub async fn run(
         let mut report = match result {
             Ok(report) => report,
             Err(_) if stop.is_set() => {
-                ending = Ending::Stopped;
+                ending = Ending::stopped(&stop);
                 break;
             }
             Err(error) => {
@@ -235,7 +244,7 @@ pub async fn run(
         let over = summary::over_limit(pipeline, &report);
         steps.push(report);
         if stop.is_set() {
-            ending = Ending::Stopped;
+            ending = Ending::stopped(&stop);
             break;
         }
         if let Some(reason) = over {
@@ -244,7 +253,14 @@ pub async fn run(
         }
     }
     finish(&mut row, &steps, &ending);
-    catalog.upsert_run(&row).await?;
+    if let Err(error) = catalog.upsert_run(&row).await {
+        let error = error.context("the end of the run is not in the catalog");
+        match &ending {
+            // The reason why it ended says more.
+            Ending::Failed(_) => runner.observer.note(&error.to_string()),
+            _ => ending = Ending::Failed(error),
+        }
+    }
     runner.tidy().await;
     // Only what ran has news to tell.
     let scored = steps.iter().filter_map(|report| pipeline.step(&report.step));

@@ -11,7 +11,7 @@ use torcula::catalog::{Catalog, SessionAt, Table, json_rows, sql};
 use torcula::error::Fault;
 use torcula::formats::files::is_temporary;
 
-use super::fault::Damage;
+use super::fault::{Damage, disk_bytes};
 use super::world::{Bench, Phase, World, files, text};
 
 /// Columns that say when and by which run, not what.
@@ -247,11 +247,7 @@ impl Reference {
                 tables: snapshot.neutral(world.path()),
                 operations: (counts[0], counts[1]),
                 elapsed,
-                bytes: files(&world.catalog())
-                    .iter()
-                    .chain(&files(&world.derivatives()))
-                    .map(|path| fs::metadata(path).map_or(0, |found| found.len().next_multiple_of(4096)))
-                    .sum(),
+                bytes: disk_bytes(&world.catalog()) + disk_bytes(&world.derivatives()),
             });
         }
         let files = phases.iter().flat_map(|phase| phase.files.clone()).collect();

@@ -295,9 +295,11 @@ fn small_file_system(
     bytes: u64,
     random: &mut Random,
 ) -> Result<Injection, String> {
-    let place = world.path().join("derivatives");
+    let place = world.derivatives();
     let catalog = world.catalog();
-    let kilobytes = 64 + random.below((bytes / 1024) as usize);
+    let there = disk_bytes(&catalog) + disk_bytes(&place);
+    let more = (bytes.saturating_sub(there) / 1024).max(64) as usize;
+    let kilobytes = there / 1024 + 32 + random.below(more) as u64;
     // Both folders on one small disk: what is there moves in, and out again.
     let mount = world.path().join("small");
     fs::create_dir_all(&mount).unwrap();
@@ -359,7 +361,9 @@ fn torn(
     writes: usize,
     random: &mut Random,
 ) -> Result<Injection, String> {
-    // In the middle of the work, or at its end.
+    // Only what was not acknowledged yet can be torn: commits of the run that ends with it, in the middle of its work or at
+    // its end. A checkpoint holds nothing that the commits do not.
+    let before = files(&world.catalog());
     let run = if random.coin() {
         preloaded(world, "kill", random.up_to(writes), 1, random)?
     } else {
@@ -368,12 +372,14 @@ fn torn(
     };
     let mut logs: Vec<PathBuf> = files(&world.catalog());
     logs.retain(|path| path.parent().is_some_and(|folder| folder.ends_with("_delta_log")));
-    let ending = if kind == Kind::TornCheckpoint { ".checkpoint.parquet" } else { "0.json" };
     let commits: Vec<&PathBuf> = logs
         .iter()
         .filter(|path| {
             let name = path.file_name().unwrap().to_string_lossy();
-            name.ends_with(ending) || (ending == "0.json" && is_commit(&name))
+            match kind {
+                Kind::TornCheckpoint => name.ends_with(".checkpoint.parquet"),
+                _ => is_commit(&name) && !before.contains(path),
+            }
         })
         .collect();
     // The newest of each table.
@@ -418,6 +424,12 @@ fn torn(
         return Err(format!("{what}: readers are not told what to do: {told}"));
     }
     Ok(Injection { what, struck: true, exit: run.exit, damage, skipped: None })
+}
+
+/// What files take on a disk, in pages.
+pub fn disk_bytes(folder: &Path) -> u64 {
+    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |found| found.len());
+    files(folder).iter().map(|path| size(path).next_multiple_of(4096)).sum()
 }
 
 fn is_commit(name: &str) -> bool {

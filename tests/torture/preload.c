@@ -117,7 +117,8 @@ static void wait_if_dead(void) { while (dead) pause(); }
 static int strikes(_Atomic unsigned long *counter, const char *path) {
     wait_if_dead();
     unsigned long n = atomic_fetch_add(counter, 1) + 1;
-    int on = at && n >= at && (!lasts || n < at + lasts);
+    int meant = kind == SHORT || kind == (counter == &reads_seen ? READ : kind == READ ? NONE : kind);
+    int on = meant && kind != CLOCK && at && n >= at && (!lasts || n < at + lasts);
     if (on && !atomic_exchange(&struck, 1)) tell("struck", path);
     return on;
 }
@@ -419,7 +420,6 @@ static ssize_t wanted(int fd, size_t length) {
     if (!strikes(&reads_seen, names[fd])) return length;
     if (kind == READ) { errno = EIO; return -1; }
     if (kind == SHORT) {
-        if (chance() % 16 == 0) { errno = EINTR; return -1; }
         if (length > 1 && chance() % 2) return 1 + chance() % (length - 1);
     }
     return length;

@@ -154,6 +154,7 @@ impl<'b> World<'b> {
             .args(["--progress", "none", "--jobs", "2"])
             .args(self.bench.steps)
             .args(extra)
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
