@@ -85,7 +85,9 @@ impl Error {
     /// No space is left where something is to be written. Every other write would fail the same way, so it ends the run.
     pub fn disk_full(reason: impl Into<String>) -> Self {
         let error = Self { disk_full: true, ..Self::resource(reason) };
-        error.hint("free space, or write to another disk, then run again; what was committed is safe")
+        error.hint(
+            "free space, or write to another disk, then run again; what was committed is safe",
+        )
     }
 
     /// A mistake of Torcula itself.

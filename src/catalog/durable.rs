@@ -133,18 +133,10 @@ impl ObjectStore for Durable {
         self.files.list_with_delimiter(prefix).await
     }
 
-    async fn copy_opts(
-        &self,
-        from: &Location,
-        to: &Location,
-        options: CopyOptions,
-    ) -> Result<()> {
+    async fn copy_opts(&self, from: &Location, to: &Location, options: CopyOptions) -> Result<()> {
         self.files.copy_opts(from, to, options).await?;
         let path = self.files.path_to_filesystem(to)?;
-        aside(move || {
-            sync_folder(&path).map_err(|error| failed(&path, "synced", error))
-        })
-        .await
+        aside(move || sync_folder(&path).map_err(|error| failed(&path, "synced", error))).await
     }
 }
 

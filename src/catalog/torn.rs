@@ -90,7 +90,8 @@ impl Catalog {
         let mut damaged = Vec::new();
         for table in Table::ALL {
             let loaded = self.loaded(table).await?;
-            let snapshot = loaded.snapshot().map_err(|error| errors::delta("open", table, &error))?;
+            let snapshot =
+                loaded.snapshot().map_err(|error| errors::delta("open", table, &error))?;
             for file in snapshot.log_data().iter() {
                 let path = self.table_folder(table).join(file.path().as_ref());
                 if !whole_parquet(&path, Some(file.size().unsigned_abs()))? {

@@ -131,7 +131,8 @@ fn quiet_worker_panics() {
         let thread = std::thread::current();
         let of_a_case = thread.name().is_some_and(|name| name.starts_with("torcula-case-"));
         let place = info.location().map(|place| place.file().replace('\\', "/"));
-        let of_the_writer = place.is_some_and(|p| p.contains("/object_store-") && p.ends_with("buffered.rs"));
+        let of_the_writer =
+            place.is_some_and(|p| p.contains("/object_store-") && p.ends_with("buffered.rs"));
         if !of_a_case && !of_the_writer {
             default(info);
         }

@@ -104,18 +104,16 @@ pub async fn verify(catalog: &Catalog, jobs: usize) -> Result<Verified> {
          CASE WHEN min(role) IN ('shard', 'sample') THEN '' ELSE concat(' ', min(case_id)) END) AS of \
          FROM artifacts WHERE uri <> '' GROUP BY uri, bytes, blake3 \
          UNION ALL SELECT 'models', uri, bytes, blake3, name FROM models";
-    let mut stream = catalog::plan(&ctx, query)
-        .await?
-        .execute_stream()
-        .await
-        .map_err(relations::planning)?;
+    let mut stream =
+        catalog::plan(&ctx, query).await?.execute_stream().await.map_err(relations::planning)?;
     let mut verified = Verified::default();
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(relations::planning)?;
         let rows: Vec<Named> = catalog::rows(&[batch])?;
         verified.files += rows.len() as u64;
-        let looked: Vec<(u64, Option<Damaged>)> =
-            tokio::task::block_in_place(|| pool.install(|| rows.into_par_iter().map(look).collect()));
+        let looked: Vec<(u64, Option<Damaged>)> = tokio::task::block_in_place(|| {
+            pool.install(|| rows.into_par_iter().map(look).collect())
+        });
         for (bytes, damaged) in looked {
             verified.bytes += bytes;
             verified.damaged.extend(damaged);

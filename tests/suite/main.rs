@@ -18,3 +18,4 @@ mod report;
 mod resume;
 mod study;
 mod support;
+mod upkeep;

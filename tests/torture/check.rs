@@ -97,7 +97,12 @@ impl Snapshot {
     }
 
     /// No row is there twice, every artifact is there with the bytes of its row, and no other readable file is.
-    pub fn consistent(&self, world: &World<'_>, reference: &Reference) -> Result<(), String> {
+    pub fn consistent(
+        &self,
+        world: &World<'_>,
+        reference: &Reference,
+        damage: &Damage,
+    ) -> Result<(), String> {
         for (table, keys) in [
             ("cases", &["case_id"][..]),
             ("quality", &["case_id", "step", "fingerprint"]),
@@ -124,7 +129,8 @@ impl Snapshot {
                 continue;
             }
             if !hashed.contains_key(uri) {
-                let bytes = fs::read(uri).map_err(|error| format!("{uri}: a row names it: {error}"))?;
+                let bytes =
+                    fs::read(uri).map_err(|error| format!("{uri}: a row names it: {error}"))?;
                 hashed.insert(uri, (bytes.len() as u64, blake3::hash(&bytes).to_hex().to_string()));
             }
             let (bytes, blake3) = &hashed[uri];
@@ -136,7 +142,9 @@ impl Snapshot {
         let root = world.derivatives();
         for path in files(&root) {
             let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-            if is_temporary(&path.file_name().unwrap().to_string_lossy()) {
+            if is_temporary(&path.file_name().unwrap().to_string_lossy())
+                || damage.files.contains(&path)
+            {
                 continue;
             }
             let Some(expected) = reference.files.get(&name) else {
@@ -148,7 +156,9 @@ impl Snapshot {
             FILES.fetch_add(1, Ordering::Relaxed);
         }
         let page = world.path().join("report.html");
-        if page.exists() && !fs::read_to_string(&page).is_ok_and(|t| t.trim_end().ends_with("</html>")) {
+        if page.exists()
+            && !fs::read_to_string(&page).is_ok_and(|t| t.trim_end().ends_with("</html>"))
+        {
             return Err("report.html is not whole".to_owned());
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
+use torcula::formats::files::is_temporary;
 
 use super::check::Reference;
 use super::random::Random;
@@ -32,10 +33,11 @@ pub enum Kind {
     TornCommit,
     TornTableFile,
     TornCheckpoint,
+    DamagedArtifacts,
 }
 
 impl Kind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::KillAtOperation,
         Self::PowerLoss,
         Self::FullDisk,
@@ -49,6 +51,7 @@ impl Kind {
         Self::KillAtTime,
         Self::Reader,
         Self::TornTableFile,
+        Self::DamagedArtifacts,
         Self::TornCheckpoint,
         Self::FullFileSystem,
     ];
@@ -97,6 +100,7 @@ impl Kind {
             Self::TornCommit => "torn last commit",
             Self::TornTableFile => "torn file of the last commit",
             Self::TornCheckpoint => "torn checkpoint of a log",
+            Self::DamagedArtifacts => "damaged artifacts, repaired",
         }
     }
 }
@@ -106,6 +110,8 @@ impl Kind {
 pub struct Damage {
     /// Tables whose last commit is gone.
     pub tables: BTreeSet<String>,
+    /// Artifacts that were damaged; no row names them until they are made again.
+    pub files: BTreeSet<PathBuf>,
     /// Readers may refuse the catalog, if they say that a run repairs it.
     pub told_as_torn: bool,
 }
@@ -174,6 +180,7 @@ pub fn inject(
         Kind::TornCommit | Kind::TornTableFile | Kind::TornCheckpoint => {
             torn(world, kind, writes, random)
         }
+        Kind::DamagedArtifacts => damaged_artifacts(world, random),
     }
 }
 
@@ -317,7 +324,8 @@ fn small_file_system(
     let move_to = |from: &Path, to: &Path| -> bool {
         !from.exists() || Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success()
     };
-    let fits = move_to(&catalog, &mount.join("catalog")) && move_to(&place, &mount.join("derivatives"));
+    let fits =
+        move_to(&catalog, &mount.join("catalog")) && move_to(&place, &mount.join("derivatives"));
     let unmount = || {
         let done = Command::new("umount").arg(&mount).status().unwrap();
         assert!(done.success(), "{} cannot be unmounted", mount.display());
@@ -385,11 +393,17 @@ fn torn(
     // The newest of each table.
     let newest: Vec<&PathBuf> = commits
         .iter()
-        .filter(|path| commits.iter().all(|other| other.parent() != path.parent() || other <= *path))
+        .filter(|path| {
+            commits.iter().all(|other| other.parent() != path.parent() || other <= *path)
+        })
         .copied()
         .collect();
     if newest.is_empty() {
-        return Ok(Injection { what: format!("{}, nothing to tear", run.what), struck: false, ..run });
+        return Ok(Injection {
+            what: format!("{}, nothing to tear", run.what),
+            struck: false,
+            ..run
+        });
     }
     let commit = (*random.pick(&newest)).clone();
     let table = commit.parent().unwrap().parent().unwrap();
@@ -414,16 +428,67 @@ fn torn(
     let damage = Damage {
         tables: if kind == Kind::TornCheckpoint { BTreeSet::new() } else { BTreeSet::from([name]) },
         told_as_torn: true,
+        ..Damage::default()
     };
     let asked = world.torcula(&["sql", "SELECT count(*) FROM cases"]);
     calm(&what, &asked)?;
     let told = text(&asked);
-    if !asked.status.success()
-        && !told.contains("torcula run")
-    {
+    if !asked.status.success() && !told.contains("torcula run") {
         return Err(format!("{what}: readers are not told what to do: {told}"));
     }
     Ok(Injection { what, struck: true, exit: run.exit, damage, skipped: None })
+}
+
+/// Damages artifacts of a completed world; `verify` must name exactly these, and its repair leave them to the next run.
+fn damaged_artifacts(world: &World<'_>, random: &mut Random) -> Result<Injection, String> {
+    let run = world.run(&[]);
+    let artifacts = files(&world.derivatives());
+    let mut expected = BTreeSet::new();
+    for _ in 0..random.up_to(3) {
+        let path = random.pick(&artifacts);
+        let name = path.file_name().unwrap().to_string_lossy();
+        if is_temporary(&name) || expected.contains(path) {
+            continue;
+        }
+        let whole = fs::read(path).unwrap();
+        match random.below(3) {
+            0 => fs::remove_file(path).unwrap(),
+            1 => drop(tear(path, random)),
+            _ => {
+                let mut bytes = whole.clone();
+                let at = random.below(bytes.len());
+                bytes[at] ^= 1 << random.below(8);
+                fs::write(path, bytes).unwrap();
+            }
+        }
+        // Zeros may have been there before.
+        if fs::read(path).ok() != Some(whole) {
+            expected.insert(path.clone());
+        }
+    }
+    let what = format!("{} artifacts damaged: {expected:?}", expected.len());
+    let output = world.torcula(&["verify", "--json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let told: BTreeSet<PathBuf> = told["damaged"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|damaged| PathBuf::from(damaged["uri"].as_str().unwrap_or_default()))
+        .collect();
+    if told != expected || output.status.success() != expected.is_empty() {
+        return Err(format!("{what}, but verify says {}", text(&output)));
+    }
+    let repaired = world.torcula(&["verify", "--repair"]);
+    if !repaired.status.success() {
+        return Err(format!("{what}, and its repair failed: {}", text(&repaired)));
+    }
+    let mut injection = Injection::new(what, !expected.is_empty(), &run);
+    injection.damage = Damage {
+        tables: BTreeSet::from(["artifacts".to_owned()]),
+        files: expected,
+        told_as_torn: false,
+    };
+    Ok(injection)
 }
 
 /// What files take on a disk, in pages.

@@ -61,7 +61,9 @@ impl Bench {
         let made = Command::new(program())
             .arg("synth")
             .arg(&first)
-            .args(["--cases", &cases, "--sites", "2", "--seed", "5", "--matrix", "24", "--slices", "8"])
+            .args([
+                "--cases", &cases, "--sites", "2", "--seed", "5", "--matrix", "24", "--slices", "8",
+            ])
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", text(&made));
@@ -93,9 +95,10 @@ fn change_voxels(image: &Path) {
     packed.finish().unwrap();
 }
 
-/// The binary under test.
-pub fn program() -> &'static str {
-    env!("CARGO_BIN_EXE_torcula")
+/// The binary under test; `TORCULA_TORTURE_BINARY` names another one.
+pub fn program() -> PathBuf {
+    let built = env!("CARGO_BIN_EXE_torcula");
+    std::env::var_os("TORCULA_TORTURE_BINARY").map_or_else(|| PathBuf::from(built), PathBuf::from)
 }
 
 /// One registry with its catalog.
@@ -174,9 +177,32 @@ impl<'b> World<'b> {
         wait(command.spawn().unwrap())
     }
 
-    /// What the product says of a completed world: nothing is damaged.
+    /// What the program says of a completed world: nothing is damaged.
     pub fn sound(&self) -> Result<(), String> {
-        Ok(())
+        let output = self.torcula(&["verify"]);
+        if output.status.success() { Ok(()) } else { Err(format!("verify: {}", text(&output))) }
+    }
+
+    /// Takes out all that crashes left and nothing needs; what is left is what the present registry leads to.
+    pub fn clean(&self) -> Result<(), String> {
+        let before = files(self.path());
+        let all = ["clean", "--keep-days", "0", "--keep-versions", "0", "--grace-hours", "0"];
+        let dry = self.torcula(&[&all[..], &["--dry-run"]].concat());
+        if !dry.status.success() || files(self.path()) != before {
+            return Err(format!("a dry run of clean: {}", text(&dry)));
+        }
+        let output = self.torcula(&all);
+        if !output.status.success() {
+            return Err(format!("clean: {}", text(&output)));
+        }
+        let left = files(&self.derivatives()).into_iter().chain(files(&self.catalog()));
+        for path in left {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if name.ends_with(".tmp") || name.contains('#') || name.ends_with(".torn") {
+                return Err(format!("{name} is left after clean: {}", text(&output)));
+            }
+        }
+        self.sound()
     }
 }
 

@@ -169,7 +169,10 @@ impl Ran {
     }
 
     fn steps(&self) -> impl Iterator<Item = &str> {
-        self.resolved["steps"].as_object().into_iter().flat_map(|steps| steps.keys().map(String::as_str))
+        self.resolved["steps"]
+            .as_object()
+            .into_iter()
+            .flat_map(|steps| steps.keys().map(String::as_str))
     }
 
     /// The pipeline, where this version of Torcula still reads it.

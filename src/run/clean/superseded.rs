@@ -15,15 +15,16 @@ use crate::run::{relations, session};
 
 const DAY_US: i64 = 86_400_000_000;
 
-/// What is written together and goes together: the files of a case in a step, or a shard with its samples.
-fn unit(artifact: &Artifact) -> (&str, &str, &str) {
+/// What is written together and goes together: the files of a case in a step, or a shard with its samples. Step, case (none
+/// for a shard), and fingerprint or file.
+type Unit<'a> = (&'a str, &'a str, &'a str);
+
+fn unit(artifact: &Artifact) -> Unit<'_> {
     match artifact.role.as_str() {
         "shard" | "sample" => (&artifact.step, "", &artifact.uri),
-        _ => (
-            &artifact.step,
-            artifact.case_id.as_deref().unwrap_or_default(),
-            &artifact.fingerprint,
-        ),
+        _ => {
+            (&artifact.step, artifact.case_id.as_deref().unwrap_or_default(), &artifact.fingerprint)
+        }
     }
 }
 
@@ -49,9 +50,8 @@ pub(super) async fn find(
         seeds.extend(present(catalog, &pipeline).await?);
     }
     let live = closure(artifacts, seeds);
-    let mut generations: BTreeMap<(&str, &str), Vec<(Timestamp, (&str, &str, &str))>> =
-        BTreeMap::new();
-    let mut units: HashMap<(&str, &str, &str), (bool, Timestamp)> = HashMap::new();
+    let mut generations: BTreeMap<(&str, &str), Vec<(Timestamp, Unit<'_>)>> = BTreeMap::new();
+    let mut units: HashMap<Unit<'_>, (bool, Timestamp)> = HashMap::new();
     for artifact in artifacts {
         let entry = units.entry(unit(artifact)).or_insert((false, artifact.created_at));
         entry.0 |= live.contains(artifact.artifact_id.as_str());
@@ -61,9 +61,11 @@ pub(super) async fn find(
         generations.entry((unit.0, series(*unit))).or_default().push((*created, *unit));
     }
     let before = Timestamp(
-        Timestamp::now().0.saturating_sub(i64::from(rules.retention.keep_days).saturating_mul(DAY_US)),
+        Timestamp::now()
+            .0
+            .saturating_sub(i64::from(rules.retention.keep_days).saturating_mul(DAY_US)),
     );
-    let mut gone: HashSet<(&str, &str, &str)> = HashSet::new();
+    let mut gone: HashSet<Unit<'_>> = HashSet::new();
     for units_of in generations.values_mut() {
         units_of.sort_by(|a, b| b.cmp(a));
         for (rank, (created, unit)) in units_of.iter().enumerate() {
@@ -91,7 +93,7 @@ pub(super) async fn find(
 }
 
 /// What a unit is a version of: the case, or the number of the shard.
-fn series<'a>((step, case, uri): (&'a str, &'a str, &'a str)) -> &'a str {
+fn series((step, case, uri): Unit<'_>) -> &str {
     if !case.is_empty() {
         return case;
     }
@@ -141,7 +143,7 @@ async fn present(catalog: &Catalog, pipeline: &Pipeline) -> Result<Vec<String>> 
 fn closure(artifacts: &[Artifact], seeds: Vec<String>) -> HashSet<&str> {
     let by_id: HashMap<&str, &Artifact> =
         artifacts.iter().map(|artifact| (artifact.artifact_id.as_str(), artifact)).collect();
-    let mut together: HashMap<(&str, &str, &str), Vec<&Artifact>> = HashMap::new();
+    let mut together: HashMap<Unit<'_>, Vec<&Artifact>> = HashMap::new();
     for artifact in artifacts {
         together.entry(unit(artifact)).or_default().push(artifact);
     }

@@ -43,8 +43,7 @@ impl Known {
         struct Row {
             case_id: String,
         }
-        let rows: Vec<Row> =
-            catalog::rows(&catalog::sql(ctx, "SELECT case_id FROM cases").await?)?;
+        let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, "SELECT case_id FROM cases").await?)?;
         self.stems.extend(rows.iter().map(|row| stem(&row.case_id)));
         Ok(())
     }
@@ -111,7 +110,10 @@ pub(super) fn find(
                 if older(&path, grace) || !writer_lives(&path) {
                     garbage.add(Kind::Temporary, path);
                 }
-            } else if known.is_artifact(&path) && !known.named.contains(&path) && older(&path, grace) {
+            } else if known.is_artifact(&path)
+                && !known.named.contains(&path)
+                && older(&path, grace)
+            {
                 garbage.add(Kind::Unnamed, path);
             }
         }
@@ -141,7 +143,10 @@ mod tests {
         };
         for (path, is) in [
             ("/r/sub-1/ses-2/dwi/sub-1_ses-2_desc-prepared0123456789_dwi.nii.gz", true),
-            ("/r/sub-1/ses-2/dwi/sub-1_ses-2_label-brain_desc-prepared0123456789_mask.nii.gz", true),
+            (
+                "/r/sub-1/ses-2/dwi/sub-1_ses-2_label-brain_desc-prepared0123456789_mask.nii.gz",
+                true,
+            ),
             ("/r/sub-1/ses-2/dwi/sub-1_ses-2_desc-prepared0123456789.json", true),
             ("/r/shards/my_shards/my_shards-00012-abcdef0123.arrow", true),
             ("/r/sub-1_ses-2_desc-other0123456789_dwi.nii.gz", false),
