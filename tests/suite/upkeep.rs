@@ -158,28 +158,28 @@ fn what_a_power_loss_tore_is_told_and_mended_by_the_next_run() {
     let whole = tree(&registry.path().join("derivatives"));
     let rows = "SELECT artifact_id, uri, blake3 FROM artifacts ORDER BY artifact_id";
     let artifacts = registry.sql(rows);
-    let log = registry.path().join("catalog/artifacts/_delta_log");
-    let mut commits = files(&log);
-    commits.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
-    let newest = commits.last().unwrap();
-    let commit = fs::read_to_string(newest).unwrap();
-    let file = commit.split("\"path\":\"").nth(1).unwrap().split('"').next().unwrap();
-    let file = registry.path().join("catalog/artifacts").join(file);
-
-    // The file that the newest commit names, then the commit itself.
-    let bytes = fs::read(&file).unwrap();
-    fs::write(&file, &bytes[..bytes.len() - 9]).unwrap();
-    for (path, told) in [(&file, "is not the whole file of"), (newest, "is not a whole commit")] {
-        if path == newest {
-            commits = files(&log);
-            commits.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
-            fs::write(commits.last().unwrap(), &commit[..commit.len() / 2]).unwrap();
-        }
+    let folder = registry.path().join("catalog/artifacts");
+    let newest = || {
+        let mut commits = files(&folder.join("_delta_log"));
+        commits.retain(|path| path.extension().is_some_and(|ending| ending == "json"));
+        commits.pop().unwrap()
+    };
+    let half = |path: &Path| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    };
+    // The file that the newest commit names, then the newest commit.
+    for told in ["is not the whole file of", "is not a whole commit"] {
+        let commit = fs::read_to_string(newest()).unwrap();
+        let file = commit.split("\"path\":\"").nth(1).unwrap().split('"').next().unwrap();
+        half(&if told.contains("file") { folder.join(file) } else { newest() });
         let output = on_catalog(&registry, &["sql", "SELECT 1"]);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         assert!(text(&output).contains(told), "{}", text(&output));
         assert!(text(&output).contains("torcula run"), "{}", text(&output));
-        let output = registry.run(&["--progress", "plain"]);
+        let mut args = registry.run_args(&[]);
+        *args.iter_mut().find(|word| *word == "none").unwrap() = "plain".to_owned();
+        let output = torcula(&args);
         assert!(output.status.success(), "{}", text(&output));
         assert!(text(&output).contains("the catalog was repaired"), "{}", text(&output));
         assert_eq!(tree(&registry.path().join("derivatives")), whole);

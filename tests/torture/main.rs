@@ -1,7 +1,7 @@
 //! The torture harness: runs a pipeline while something goes wrong, hundreds of times, and looks at what is left.
 //!
-//! `make torture FAULTS=500 SEED=1 WORLDS=1` runs it on the release binary; a few faults run with the other tests. Each
-//! world is a registry with its catalog; faults hit it one by one or in a row, at random points. After each,
+//! `make torture FAULTS=500 SEED=1 WORLDS=1` runs it on the release binary; a few faults run with the other tests, on fewer
+//! steps. Each world is a registry with its catalog; faults hit it one by one or in a row, at random points. After each,
 //! - no row that was committed before is gone, and none is there twice,
 //! - every file that a row names is there with the bytes of its row, and no other file than those of an undisturbed run,
 //!   whole, has a name that can be read,
@@ -72,7 +72,8 @@ fn number(name: &str, default: usize) -> usize {
 fn nothing_is_lost_and_nothing_is_doubled() {
     let began = Instant::now();
     let asked = std::env::var_os("TORCULA_TORTURE_FAULTS").is_some();
-    let bench = Bench::new(asked);
+    let few = if asked { "" } else { "prepared" };
+    let bench = Bench::new(std::env::var("TORCULA_TORTURE_TO").unwrap_or_else(|_| few.to_owned()));
     let reference = Reference::make(&bench);
     let torture = Torture {
         wanted: number("TORCULA_TORTURE_FAULTS", FEW),

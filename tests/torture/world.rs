@@ -29,12 +29,12 @@ impl Phase {
 pub struct Bench {
     folder: TempDir,
     pub library: PathBuf,
-    /// The steps that run; all where many faults are asked for.
-    steps: &'static [&'static str],
+    /// The step to run to; all where it is empty.
+    to: String,
 }
 
 impl Bench {
-    pub fn new(all_steps: bool) -> Self {
+    pub fn new(to: String) -> Self {
         let folder = tempfile::Builder::new().prefix("torture").tempdir().unwrap();
         let library = folder.path().join("preload.so");
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/torture/preload.c");
@@ -45,8 +45,7 @@ impl Bench {
             .output()
             .expect("a C compiler, cc");
         assert!(built.status.success(), "{}", text(&built));
-        let steps: &[&str] = if all_steps { &[] } else { &["--to", "prepared"] };
-        let bench = Self { folder, library, steps };
+        let bench = Self { folder, library, to };
         bench.synth();
         bench
     }
@@ -155,12 +154,14 @@ impl<'b> World<'b> {
             .args(["run", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/torture/pipeline.yaml")])
             .args(["--set", &format!("data={}", self.path().display())])
             .args(["--progress", "none", "--jobs", "2"])
-            .args(self.bench.steps)
             .args(extra)
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if !self.bench.to.is_empty() {
+            command.args(["--to", &self.bench.to]);
+        }
         command
     }
 
