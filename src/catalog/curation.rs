@@ -250,14 +250,12 @@ impl Catalog {
         let failed = |error: DeltaTableError| errors::delta("update", table, &error);
         let opened = self.loaded(table).await?;
         let properties = HashMap::from([("torcula.curation".to_owned(), last.edit_id.clone())]);
-        let marked = opened
+        opened
             .set_tbl_properties()
             .with_properties(properties)
             .with_raise_if_not_exists(false)
             .await
             .map_err(failed)?;
-        let version = marked.version().unwrap_or_default();
-        self.sync_commit(table, i64::try_from(version).unwrap_or(i64::MAX)).await?;
         // The tail that appends had kept does not know the new version.
         *self.inner.tails[table as usize].lock().await = None;
         Ok(())

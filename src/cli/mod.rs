@@ -14,6 +14,7 @@ mod score;
 mod status;
 mod study;
 mod synth;
+mod upkeep;
 mod volume;
 mod watch;
 
@@ -23,6 +24,8 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::catalog::Catalog;
+use crate::catalog::lock::{self, Guard, Owner};
 use crate::engine::learner::Learner;
 use crate::error::{Error, Fault, Result};
 
@@ -74,6 +77,10 @@ enum Command {
     Status(status::StatusArgs),
     /// List the last runs of a catalog: times, how they ended, cases, rates
     Runs(status::RunsArgs),
+    /// Check every artifact against the catalog by its bytes; --repair has the next run make the damaged ones again
+    Verify(upkeep::VerifyArgs),
+    /// Remove what crashes left and what nothing needs any more
+    Clean(upkeep::CleanArgs),
     /// Check this machine: cores, memory, libtorch, CUDA
     Doctor,
     /// Print a completion script for a shell
@@ -106,6 +113,8 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Failures(args) => catalog::failures(&args),
         Command::Status(args) => status::status(&args),
         Command::Runs(args) => status::runs(&args),
+        Command::Verify(args) => upkeep::verify(&args),
+        Command::Clean(args) => upkeep::clean(&args),
         Command::Doctor => doctor::doctor(learner),
         Command::Completions { shell } => {
             // Into memory first: clap panics where the pipe behind it is closed.
@@ -121,12 +130,17 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
     })
 }
 
-/// A panic in a stage becomes a failure row with its message; its backtrace on the screen would only hide the progress.
+/// A panic in a stage becomes a failure row with its message; its backtrace on the screen would only hide the progress. The
+/// same goes for the buffered writer of the file store, which panics when it is aborted after a failure, which is reported.
 fn quiet_worker_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let thread = std::thread::current();
-        if !thread.name().is_some_and(|name| name.starts_with("torcula-case-")) {
+        let of_a_case = thread.name().is_some_and(|name| name.starts_with("torcula-case-"));
+        let place = info.location().map(|place| place.file().replace('\\', "/"));
+        let of_the_writer =
+            place.is_some_and(|p| p.contains("/object_store-") && p.ends_with("buffered.rs"));
+        if !of_a_case && !of_the_writer {
             default(info);
         }
     }));
@@ -183,6 +197,12 @@ fn command_line() -> String {
     let mut words = vec!["torcula".to_owned()];
     words.extend(std::env::args().skip(1));
     words.join(" ")
+}
+
+/// Takes the lock of a catalog for a command that is no run.
+fn lock(catalog: &Catalog, what: &str) -> Result<Guard> {
+    let owner = Owner { what: what.to_owned(), run_id: None, command: command_line() };
+    lock::acquire(catalog.folder(), &owner, Arc::new(()))
 }
 
 /// Where a command finds its catalog.

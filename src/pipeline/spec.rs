@@ -46,6 +46,9 @@ pub struct PipelineFile {
     /// How many cases may fail before the run counts as over its limit.
     #[serde(default)]
     pub on_failure: FailureLimit,
+    /// What `torcula clean` keeps of artifacts that nothing uses any more. Default: 30 days, and one version.
+    #[serde(default)]
+    pub retention: Option<Retention>,
     /// Variables with their defaults, used as `${name}` in any string and replaced by `--set name=value`. One without a
     /// value must be set.
     #[serde(default)]
@@ -64,6 +67,22 @@ fn default_timeout_s() -> f64 {
 /// The catalog's tables; in the SQL of a step they can be read beside the steps.
 pub const TABLES: [&str; 9] =
     ["cases", "quality", "splits", "artifacts", "runs", "failures", "models", "scores", "curation"];
+
+/// How long artifacts of earlier parameters or bytes are kept. Those that present ones or a model were made from always are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Days after they were made.
+    pub keep_days: u32,
+    /// Newest versions of the artifacts of a case in a step, whatever their age.
+    pub keep_versions: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { keep_days: 30, keep_versions: 1 }
+    }
+}
 
 /// How many cases may fail. The limits that are given all hold; with none given, a quarter of the cases may fail.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

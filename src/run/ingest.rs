@@ -43,12 +43,17 @@ pub(super) async fn run(
     let failed = failed_before(&ctx, &step.name).await?;
     let mut report = StepReport::new(&step.name, total);
     let mut todo = Vec::new();
+    let mut gone = Vec::new();
     for case in scan.cases {
         let files = FileStat::of_case(&case);
         let print =
             fingerprint([json!(files).to_string(), json!(params.require_truth).to_string()]);
         if failed.contains(&(case.case_id.clone(), print.clone())) {
             report.known_failed += 1;
+            if known.contains_key(&case.case_id) {
+                // The run that quarantined it ended before its row was taken out.
+                gone.push(case.case_id);
+            }
         } else if unchanged(known.get(&case.case_id), &files, params.rehash) {
             report.unchanged += 1;
         } else {
@@ -56,6 +61,7 @@ pub(super) async fn run(
             todo.push((Found { case, remarks }, print));
         }
     }
+    runner.catalog.delete_rows(Table::Cases, &gone).await?;
     runner.observer.begin(&step.name, todo.len() as u64, report.unchanged);
     let mut counts = journal::Counts::default();
     while !todo.is_empty() && !runner.stop.is_set() {
@@ -258,7 +264,7 @@ async fn doubles(runner: &Runner<'_>, step: &Step, params: &IngestParams) -> Res
     }
     if !gone.is_empty() {
         runner.catalog.append_json(Table::Failures, &records).await?;
-        runner.catalog.delete_cases(&gone).await?;
+        runner.catalog.delete_rows(Table::Cases, &gone).await?;
     }
     Ok(gone.len() as u64)
 }
@@ -280,5 +286,5 @@ async fn forget_failed(runner: &Runner<'_>, step: &Step, params: &IngestParams) 
     );
     let rows: Vec<Row> = catalog::rows(&catalog::sql(&ctx, &query).await?)?;
     let gone: Vec<String> = rows.into_iter().map(|r| r.case_id).collect();
-    if gone.is_empty() { Ok(()) } else { runner.catalog.delete_cases(&gone).await }
+    runner.catalog.delete_rows(Table::Cases, &gone).await
 }

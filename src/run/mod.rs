@@ -1,6 +1,7 @@
 //! Runs a pipeline: step after step, each doing only what is left, everything committed on the way.
 
 pub mod affected;
+pub mod clean;
 pub mod cohort;
 pub mod curate;
 mod explain;
@@ -15,6 +16,7 @@ mod stage_step;
 mod summary;
 mod together;
 mod train;
+pub mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +36,7 @@ use crate::engine::learner::Learner;
 use crate::engine::parameters::suggest;
 use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
 use crate::error::{Error, Result};
+use crate::formats::files::make_folder;
 use crate::pipeline::{Action, Pipeline, Step};
 use crate::report;
 use crate::watch::live::{Identity, Tally};
@@ -184,7 +187,9 @@ impl Runner<'_> {
             for (step, result) in together::run(self, group).await {
                 let report = match result {
                     Ok(report) => report,
-                    Err(_) if self.stop.is_set() => return Ok((steps, Ending::Stopped)),
+                    Err(_) if self.stop.is_set() => {
+                        return Ok((steps, Ending::stopped(&self.stop)));
+                    }
                     Err(error) => {
                         let error = error.context(format!("step {}", step.name));
                         return Ok((steps, Ending::Failed(error)));
@@ -202,7 +207,7 @@ impl Runner<'_> {
                 }
             }
             if self.stop.is_set() {
-                return Ok((steps, Ending::Stopped));
+                return Ok((steps, Ending::stopped(&self.stop)));
             }
         }
         Ok((steps, Ending::Done))
@@ -296,17 +301,23 @@ async fn locked(
     live: Arc<Live>,
 ) -> Result<RunSummary> {
     let chosen = options.steps(pipeline)?;
-    let catalog = Catalog::create_or_open(&pipeline.catalog).await?;
+    make_folder(&pipeline.catalog)
+        .map_err(|e| Error::from(e).context(pipeline.catalog.display()))?;
+    // Before anything is looked at: what is torn of a catalog is set aside by one process.
     let run_id = live.identity().run_id.clone();
     let owner = Owner {
         what: format!("run of {}", pipeline.name),
         run_id: Some(run_id.clone()),
         command: options.command.clone(),
     };
-    let lock = lock::acquire(catalog.folder(), &owner, Arc::clone(&live) as Arc<dyn Vitals>)?;
+    let lock = lock::acquire(&pipeline.catalog, &owner, Arc::clone(&live) as Arc<dyn Vitals>)?;
+    let catalog = Catalog::create_or_open(&pipeline.catalog).await?;
     let before = history::settle(&catalog, lock.left()).await?;
     live.succeeded_before(status::last_success(&before, &pipeline.name));
     let _exporting = options.exports.start(&live)?;
+    for repair in catalog.repairs() {
+        Observer::note(&*live, &format!("the catalog was repaired: {repair}"));
+    }
     let lineage = Lineage {
         run_id,
         pipeline_hash: pipeline.hash.clone(),
@@ -329,11 +340,18 @@ async fn locked(
         lineage,
         memo: Arc::default(),
     };
-    let (steps, ending) = runner.steps(chosen).await?;
+    let (steps, mut ending) = runner.steps(chosen).await?;
     finish(&mut row, &steps, &ending);
+    if let Err(error) = catalog.upsert_run(&row).await {
+        let error = error.context("the end of the run is not in the catalog");
+        match &ending {
+            // The reason why it ended says more.
+            Ending::Failed(_) => runner.observer.note(&error.to_string()),
+            _ => ending = Ending::Failed(error),
+        }
+    }
     runner.live.ended(ending.exit_code());
     tell(&row, &ending);
-    catalog.upsert_run(&row).await?;
     runner.tidy().await;
     // Only what ran has news to tell.
     let scored = steps.iter().filter_map(|report| pipeline.step(&report.step));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use datafusion::prelude::SessionContext;
 
 use crate::catalog::RunStatus;
-use crate::engine::Lineage;
+use crate::engine::{Lineage, Stop};
 use crate::error::Error;
 use crate::pipeline::{Action, Output, Pipeline, ReportParams, StagesAction};
 use crate::report::{self, LineageFacts, ReportJob};
@@ -26,6 +26,11 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Of a run that was told to stop, by someone or by a full disk.
+    pub fn stopped(stop: &Stop) -> Self {
+        stop.reason().cloned().map_or(Self::Stopped, Self::Failed)
+    }
+
     /// The word in the `runs` table.
     pub fn status(&self) -> RunStatus {
         match self {

@@ -18,4 +18,5 @@ mod report;
 mod resume;
 mod study;
 mod support;
+mod upkeep;
 mod watching;
