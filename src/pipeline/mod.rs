@@ -17,6 +17,7 @@ pub mod diagnostics;
 mod exhibit_spec;
 pub mod expect;
 pub mod explain;
+mod infer_spec;
 mod matrix;
 pub mod phantom;
 pub mod plan;
@@ -42,7 +43,7 @@ pub use self::phantom::{Phantom, PhantomParams};
 pub use self::plan::{Action, Output, Pipeline, Source, StageTest, StagesAction, Step, Union};
 pub use self::report_spec::ReportParams;
 pub use self::spec::{
-    FailureLimit, InferParams, IngestParams, ScoreParams, ShardParams, TrainStep,
+    FailureLimit, InferParams, IngestParams, ModelSource, ScoreParams, ShardParams, TrainStep,
 };
 pub use self::study_spec::{CohortParams, Division, Exclusion, Membership, SplitParams};
 

@@ -5,6 +5,7 @@ pub mod cohort;
 pub mod curate;
 mod explain;
 mod ingest;
+pub mod model;
 pub mod plan;
 pub mod relations;
 pub mod session;

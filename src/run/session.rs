@@ -56,8 +56,27 @@ pub async fn of_steps(
     steps: &[&Step],
     memo: &Arc<Memo>,
 ) -> Result<SessionContext> {
-    let mut session =
-        Growing::new(catalog.session(SessionAt::Latest).await?, pipeline, Arc::clone(memo));
+    over(catalog.session(SessionAt::Latest).await?, pipeline, steps, memo).await
+}
+
+/// As [`of_steps`], with the catalog as it was. Steps are read as this pipeline, of that time, makes them.
+pub async fn of_the_past(
+    catalog: &Catalog,
+    at: SessionAt,
+    pipeline: &Pipeline,
+    steps: &[&Step],
+) -> Result<SessionContext> {
+    let memo = Arc::new(Memo::of_the_past());
+    over(catalog.session(at).await?, pipeline, steps, &memo).await
+}
+
+async fn over(
+    tables: SessionContext,
+    pipeline: &Pipeline,
+    steps: &[&Step],
+    memo: &Arc<Memo>,
+) -> Result<SessionContext> {
+    let mut session = Growing::new(tables, pipeline, Arc::clone(memo));
     session.add(steps).await?;
     Ok(session.ctx)
 }
@@ -103,9 +122,17 @@ impl<'p> Growing<'p> {
 /// Fingerprints of splits and trainings, each worked out once. Sessions that follow each other in a run share them: a step is
 /// asked for its fingerprint after all that it depends on is done.
 #[derive(Debug, Default)]
-pub struct Memo(Mutex<HashMap<String, String>>);
+pub struct Memo {
+    known: Mutex<HashMap<String, String>>,
+    past: bool,
+}
 
 impl Memo {
+    /// For sessions that read the catalog as it was: what lies outside of it, such as a model's file, may be another by now.
+    pub fn of_the_past() -> Self {
+        Self { past: true, ..Self::default() }
+    }
+
     fn of(ctx: &SessionContext) -> Option<Arc<Self>> {
         ctx.state_ref().read().config().get_extension()
     }
@@ -115,12 +142,17 @@ impl Memo {
     }
 
     fn get(&self, name: &str) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
     fn set(&self, name: String, text: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, text);
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name, text);
     }
+}
+
+/// Whether a session reads the catalog as it was.
+pub fn is_past(ctx: &SessionContext) -> bool {
+    Memo::of(ctx).is_some_and(|memo| memo.past)
 }
 
 /// Under what name a training's fingerprint is known.
