@@ -258,6 +258,10 @@ fn finish(summary: &RunSummary) -> ExitCode {
                 "what was done before is committed: mend it and give the same command again",
             );
         }
+        Ending::Alarm(reason) => output::error(
+            &Error::data(format!("the run is done, with an alarm: {reason}"))
+                .hint("see the difference report; `difference.alarms` in the pipeline says what raises one"),
+        ),
         Ending::OverLimit(reason) => {
             output::error(&Error::data(reason.clone()).hint(
                 "see `torcula failures`; mend the cases, or raise on_failure in the pipeline",

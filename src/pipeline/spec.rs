@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::expect::Expectation;
 use super::phantom::PhantomParams;
+use super::night_spec::{DifferenceParams, NotifySpec};
 use super::report_spec::ReportParams;
 use crate::engine::Slot;
 use crate::engine::learner::TrainParams;
@@ -47,6 +48,9 @@ pub struct PipelineFile {
     /// How many cases may fail before the run counts as over its limit.
     #[serde(default)]
     pub on_failure: FailureLimit,
+    /// Whom a run tells how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<NotifySpec>,
     /// Variables with their defaults, used as `${name}` in any string and replaced by `--set name=value`. One without a
     /// value must be set.
     #[serde(default)]
@@ -119,7 +123,7 @@ impl FailureLimit {
 }
 
 /// A step: where its cases come from, and the one thing done with them (`ingest`, `cohort`, `stages`, `split`, `train`,
-/// `infer`, `score` or `report`).
+/// `infer`, `score`, `difference` or `report`).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StepSpec {
@@ -158,13 +162,24 @@ pub struct StepSpec {
     pub infer: Option<InferParams>,
     /// Compares predictions with the truth.
     pub score: Option<ScoreParams>,
+    /// Tells how a scored step differs from an earlier night, as HTML and JSON.
+    pub difference: Option<DifferenceParams>,
     /// Writes a self-contained HTML report.
     pub report: Option<ReportParams>,
 }
 
 /// The keys of a step that do something; it has exactly one of them.
-pub const ACTIONS: [&str; 8] =
-    ["ingest", "cohort", "stages", "split", "train", "infer", "score", "report"];
+pub const ACTIONS: [&str; 9] = [
+    "ingest",
+    "cohort",
+    "stages",
+    "split",
+    "train",
+    "infer",
+    "score",
+    "difference",
+    "report",
+];
 
 /// The values of a matrix's parameter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

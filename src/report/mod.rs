@@ -6,6 +6,7 @@
 
 pub mod charts;
 pub mod data;
+pub mod difference;
 #[cfg(test)]
 mod example;
 pub mod exhibits;

@@ -3,6 +3,7 @@
 pub mod affected;
 pub mod cohort;
 pub mod curate;
+mod difference;
 mod explain;
 mod ingest;
 pub mod model;
@@ -30,7 +31,7 @@ use crate::engine::parameters::suggest;
 use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
 use crate::error::{Error, Result};
 use crate::pipeline::{Action, Pipeline, Step};
-use crate::report;
+use crate::report::{self, difference::DifferenceSummary};
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -106,6 +107,8 @@ pub struct StepReport {
     pub parts: BTreeMap<String, u64>,
     /// Anything worth a line.
     pub note: Option<String>,
+    /// What changed since an earlier night, in a step that tells it.
+    pub difference: Option<DifferenceSummary>,
     /// Who waited for whom in the last epoch, in a training.
     pub waits: Option<String>,
     /// Counters, in a step of stages.
@@ -126,6 +129,7 @@ impl StepReport {
             centres: BTreeMap::new(),
             parts: BTreeMap::new(),
             note: None,
+            difference: None,
             waits: None,
             metrics: None,
             elapsed: Duration::ZERO,
@@ -163,6 +167,7 @@ impl Runner<'_> {
             Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
                 stage_step::run(self, step).await
             }
+            Action::Difference(action) => difference::run(self, step, action).await,
             Action::Report(action) => {
                 let ctx = self.session(None).await?;
                 let job = summary::report_job(self.pipeline, action, &self.lineage);
@@ -243,6 +248,9 @@ pub async fn run(
             ending = Ending::OverLimit(reason);
             break;
         }
+    }
+    if let (Ending::Done, Some(alarms)) = (&ending, summary::alarms(pipeline, &steps)) {
+        ending = Ending::Alarm(alarms);
     }
     finish(&mut row, &steps, &ending);
     catalog.upsert_run(&row).await?;

@@ -230,7 +230,7 @@ pub(super) async fn relation(
     step: &Step,
 ) -> Result<Option<DataFrame>> {
     let query = match &step.action {
-        Action::Report(_) => return Ok(None),
+        Action::Difference(_) | Action::Report(_) => return Ok(None),
         Action::Ingest(ingest) => {
             format!("SELECT * FROM cases WHERE source = '{}'", ingest.source.replace('\'', "''"))
         }

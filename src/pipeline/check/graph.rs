@@ -21,8 +21,9 @@ pub fn connect(
     let fills: Vec<&[&str]> = drafts.iter().map(fills).collect();
     let trains = |n: &usize| fills[*n] == ["models"];
     let trained: Vec<&str> = (0..names.len()).filter(trains).map(|n| names[n]).collect();
-    // A report tells of the whole run: it comes after everything else.
-    let is_report = |d: &Draft<'_>| d.verb.is_some_and(|verb| verb.key == "report");
+    // A report or a difference tells of the whole run: it comes after everything else.
+    let is_report =
+        |d: &Draft<'_>| d.verb.is_some_and(|v| matches!(v.key.as_str(), "report" | "difference"));
     let others: Vec<usize> = (0..names.len()).filter(|n| !is_report(&drafts[*n])).collect();
     let mut needs = Vec::new();
     for (n, draft) in drafts.iter_mut().enumerate() {

@@ -1,6 +1,6 @@
 //! Fills [`ReportData`] by SQL over the catalog. One file a section of the page; [`query`] is what they share.
 
-mod flow;
+pub(super) mod flow;
 pub(super) mod pictures;
 mod quality;
 pub(super) mod query;
@@ -30,6 +30,7 @@ pub async fn load(ctx: &SessionContext, job: &ReportJob) -> Result<ReportData> {
         title: job.title.clone(),
         html: job.html.clone(),
         notes: job.notes.clone(),
+        tiles: Vec::new(),
         lineage: lineage(&source).await?,
         study: exhibits::load(&source, &job.params).await?,
         shows_run: job.params.shows_run(),
