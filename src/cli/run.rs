@@ -12,6 +12,7 @@ use crate::engine::Stop;
 use crate::engine::learner::Learner;
 use crate::error::{Error, Result};
 use crate::pipeline::{self, Action, Pipeline};
+use crate::run::notify::{self, Message};
 use crate::run::{self, Ending, Options, RunSummary, StepReport};
 
 /// Arguments that `run` and `explain` share.
@@ -84,11 +85,22 @@ pub fn run(args: &RunArgs, learner: Option<Arc<dyn Learner>>) -> Result<ExitCode
         Ok(pipeline) => pipeline,
         Err(code) => return Ok(code),
     };
-    let summary = execute(&pipeline, args, learner)?;
-    for line in steps_text(&summary.steps).lines() {
-        output::line(line);
+    let summary = execute(&pipeline, args, learner);
+    let message = match &summary {
+        Ok(summary) => Message::of(&pipeline, summary),
+        Err(error) => Message::of_error(&pipeline, error),
+    };
+    let code = summary.map(|summary| {
+        for line in steps_text(&summary.steps).lines() {
+            output::line(line);
+        }
+        finish(&summary)
+    });
+    // Last, when all is committed and printed: nobody waits for it.
+    for warning in pipeline.notify.iter().flat_map(|spec| notify::tell(spec, &message)) {
+        output::note(format!("warning: {warning}"));
     }
-    Ok(finish(&summary))
+    code
 }
 
 /// `torcula explain`.

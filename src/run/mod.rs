@@ -7,6 +7,7 @@ mod difference;
 mod explain;
 mod ingest;
 pub mod model;
+pub mod notify;
 pub mod plan;
 pub mod relations;
 pub mod session;
