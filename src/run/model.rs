@@ -142,18 +142,15 @@ fn resample(uri: &str, metadata: &BTreeMap<String, String>) -> Result<Resample> 
     }
 }
 
-/// Puts a model that is a file into the catalog, so that lineage knows it, and says where its images went through other
-/// stages than those of the step.
+/// Puts a model that is a file into the catalog, so that lineage knows it. Returns a warning where the images of its training
+/// went through other stages than those of the step.
 pub(super) async fn record(
     runner: &Runner<'_>,
     ctx: &SessionContext,
     step: &Step,
     action: &InferParams,
-) -> Result<()> {
-    let Some(used) = used(ctx, runner.pipeline, action).await? else { return Ok(()) };
-    if let Some(warning) = other_stages(runner.pipeline, step, &used) {
-        runner.observer.note(&warning);
-    }
+) -> Result<Option<String>> {
+    let Some(used) = used(ctx, runner.pipeline, action).await? else { return Ok(None) };
     if used.is_new {
         let print = used.row.blake3.clone();
         let row = serde_json::to_value(&used.row).map_err(|e| Error::bug(e.to_string()))?;
@@ -161,7 +158,7 @@ pub(super) async fn record(
         runner.lineage.complete(&mut record, &step.name, "", &print);
         runner.catalog.append_json(Table::Models, &[record.row]).await?;
     }
-    Ok(())
+    Ok(other_stages(runner.pipeline, step, &used))
 }
 
 /// A warning where the images of the training went through other stages. Quality control changes no image.
@@ -178,8 +175,7 @@ fn other_stages(pipeline: &Pipeline, step: &Step, used: &Used) -> Option<String>
     };
     (trained != here).then(|| {
         format!(
-            "  warning: steps.{}: the images of {} were trained on after [{}], and these come after [{}]",
-            step.name,
+            "warning: {} was trained on images after [{}], and these come after [{}]",
             used.row.model_id,
             words(&trained),
             words(&here)

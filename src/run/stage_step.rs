@@ -89,7 +89,7 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> 
     runner.observer.begin(&step.name, left, total - left);
     if left > 0 {
         if let Action::Infer(action) = &step.action {
-            model::record(runner, &ctx, step, action).await?;
+            report.note = model::record(runner, &ctx, step, action).await?;
             plan = planned(runner, &ctx, step, true).await?;
         }
         let committed = committed(&ctx, step, &plan, &todo).await?;
