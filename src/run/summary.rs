@@ -146,6 +146,7 @@ pub fn report_job(pipeline: &Pipeline, params: &ReportParams, lineage: &Lineage)
         predicted_step: last(&|a| matches!(a, Action::Infer(_))),
         scores_step: last(&|a| matches!(a, Action::Score(_))),
         strata: strata.unwrap_or_default(),
+        text_only: false,
         lineage: LineageFacts {
             run_id: lineage.run_id.clone(),
             pipeline: pipeline.name.clone(),
@@ -171,7 +172,7 @@ pub async fn scores(
     });
     // The terminal shows the scores alone; the study's sections are the page's.
     let params = ReportParams { html: html.unwrap_or_default(), ..ReportParams::default() };
-    let job = report_job(pipeline, &params, lineage);
+    let job = ReportJob { text_only: true, ..report_job(pipeline, &params, lineage) };
     let data = report::load(ctx, &job).await.ok()?;
     Some(report::summary::text(&data))
 }

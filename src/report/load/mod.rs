@@ -11,7 +11,7 @@ mod training;
 use datafusion::prelude::SessionContext;
 use serde::Deserialize;
 
-use super::data::{LineageFacts, ReportData};
+use super::data::{LineageFacts, Quality, ReportData};
 use super::{ReportJob, exhibits};
 use crate::error::Result;
 use query::{Source, literal};
@@ -36,7 +36,10 @@ pub async fn load(ctx: &SessionContext, job: &ReportJob) -> Result<ReportData> {
         shows_run: job.params.shows_run(),
         flow,
         failures,
-        quality: quality::load(&source).await?,
+        quality: match job.text_only {
+            true => Quality::default(),
+            false => quality::load(&source).await?,
+        },
         training: training::load(&source).await?,
         scores: scores::load(&source).await?,
     })
