@@ -12,9 +12,9 @@ use datafusion::prelude::SessionContext;
 use deltalake_core::DeltaTableError;
 use serde_json::Value;
 
+use super::Timestamp;
 use super::errors;
 use super::rows::{encode, json_rows};
-use super::Timestamp;
 use super::schema::{CaseRow, RunRow, Table, TableRow};
 use super::session::{INGESTED, SessionAt};
 use super::store::Catalog;
@@ -60,7 +60,8 @@ impl Catalog {
         let table = Table::Cases;
         for ids in ids.chunks(CHUNK) {
             let keys = ids.iter().map(String::as_str).collect();
-            let mut rows: Vec<_> = self.stored(table, "case_id", &keys).await?.into_iter().collect();
+            let mut rows: Vec<_> =
+                self.stored(table, "case_id", &keys).await?.into_iter().collect();
             rows.sort_by(|(a, _), (b, _)| a.cmp(b));
             for (_, row) in &mut rows {
                 row["removed_at"] = Value::from(at.to_string());

@@ -68,7 +68,8 @@ fn default_pictures() -> usize {
 }
 
 fn default_drift() -> Vec<String> {
-    let names = ["snr", "noise_sigma", "efc", "cjv", "intensity_max", "spacing_x_mm", "spacing_z_mm"];
+    let names =
+        ["snr", "noise_sigma", "efc", "cjv", "intensity_max", "spacing_x_mm", "spacing_z_mm"];
     names.map(str::to_owned).into()
 }
 

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::expect::Expectation;
-use super::phantom::PhantomParams;
 use super::night_spec::{DifferenceParams, NotifySpec};
+use super::phantom::PhantomParams;
 use super::report_spec::ReportParams;
 use crate::engine::Slot;
 use crate::engine::learner::TrainParams;
@@ -169,17 +169,8 @@ pub struct StepSpec {
 }
 
 /// The keys of a step that do something; it has exactly one of them.
-pub const ACTIONS: [&str; 9] = [
-    "ingest",
-    "cohort",
-    "stages",
-    "split",
-    "train",
-    "infer",
-    "score",
-    "difference",
-    "report",
-];
+pub const ACTIONS: [&str; 9] =
+    ["ingest", "cohort", "stages", "split", "train", "infer", "score", "difference", "report"];
 
 /// The values of a matrix's parameter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

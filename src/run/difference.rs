@@ -20,8 +20,8 @@ pub(super) async fn run(
         return Err(Error::bug(format!("the step {} reads no step", step.name)));
     };
     let job = job(runner, step, scored, params);
-    let against = earlier(runner, scored, params.against.night()).await?;
-    let baseline = earlier(runner, scored, params.baseline.night()).await?;
+    let against = earlier(runner, Some(scored), params.against.night()).await?;
+    let baseline = earlier(runner, None, params.baseline.night()).await?;
     let ctx = runner.session(Some(&step.name)).await?;
     let summary = difference::write(&ctx, against, baseline, &job).await?;
     let mut report = StepReport::new(&step.name, 1);
@@ -31,12 +31,7 @@ pub(super) async fn run(
     Ok(report)
 }
 
-fn job(
-    runner: &Runner<'_>,
-    step: &Step,
-    scored: &str,
-    params: &DifferenceParams,
-) -> DifferenceJob {
+fn job(runner: &Runner<'_>, step: &Step, scored: &str, params: &DifferenceParams) -> DifferenceJob {
     let pipeline = runner.pipeline;
     let needed = pipeline.closure(&[scored]);
     let mut sources: Vec<String> = needed
@@ -74,10 +69,10 @@ struct Run {
 }
 
 /// The catalog as it was on an earlier night, or why there is none. The steps are those of the pipeline as it was run then:
-/// its parameters and models are not today's.
+/// its parameters and models are not today's. Without a step that is wanted, only the tables are read.
 async fn earlier(
     runner: &Runner<'_>,
-    scored: &str,
+    scored: Option<&str>,
     night: Option<NightAt>,
 ) -> Result<Result<Earlier, String>> {
     let night = night.ok_or_else(|| Error::bug("a night that was not checked"))?;
@@ -114,18 +109,24 @@ async fn earlier(
 
 async fn open(
     runner: &Runner<'_>,
-    scored: &str,
+    scored: Option<&str>,
     run: &Run,
     at: SessionAt,
     moment: Timestamp,
 ) -> Result<Earlier> {
-    let pipeline: Pipeline = pipeline::load_text("the earlier run's pipeline", &run.resolved, &[])
-        .map_err(|found| Error::configuration(format!("its pipeline: {found}")))?;
-    let steps = pipeline.closure(&[scored]);
-    if !steps.iter().any(|step| step.name == scored) {
-        return Err(Error::configuration(format!("it had no step `{scored}`")));
-    }
-    let ctx = super::session::of_the_past(&runner.catalog, at, &pipeline, &steps).await?;
+    let ctx = match scored {
+        None => runner.catalog.session(at).await?,
+        Some(scored) => {
+            let pipeline: Pipeline =
+                pipeline::load_text("the earlier run's pipeline", &run.resolved, &[])
+                    .map_err(|found| Error::configuration(format!("its pipeline: {found}")))?;
+            let steps = pipeline.closure(&[scored]);
+            if !steps.iter().any(|step| step.name == scored) {
+                return Err(Error::configuration(format!("it had no step `{scored}`")));
+            }
+            super::session::of_the_past(&runner.catalog, at, &pipeline, &steps).await?
+        }
+    };
     let catalog_version = runner.catalog.version_of(at)?;
     let moment = moment.to_string();
     let facts = NightFacts { run_id: run.run_id.clone(), moment, catalog_version };

@@ -11,8 +11,8 @@ use crate::engine::Record;
 use crate::error::{Error, Result};
 use crate::formats::{files, safetensors};
 use crate::pipeline::{InferParams, ModelSource, Pipeline, Step};
-use crate::stages::resample::Resample;
 use crate::stages::Check;
+use crate::stages::resample::Resample;
 
 use super::{Runner, plan, session};
 

@@ -156,7 +156,10 @@ fn run(
             None => {
                 drop(child.kill());
                 drop(child.wait());
-                return Err(format!("it did not end within {} s (notify.timeout_s)", limit.as_secs_f64()));
+                return Err(format!(
+                    "it did not end within {} s (notify.timeout_s)",
+                    limit.as_secs_f64()
+                ));
             }
         }
     }
@@ -187,7 +190,11 @@ fn post(webhook: &WebhookSpec, body: &str, limit: Duration, retries: u32) -> Res
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Err(Refused { why, .. }) => {
-                let times = if attempt == 0 { String::new() } else { format!(" ({} attempts)", attempt + 1) };
+                let times = if attempt == 0 {
+                    String::new()
+                } else {
+                    format!(" ({} attempts)", attempt + 1)
+                };
                 return Err(format!("{}: {why}{times}", host(&url)));
             }
         }
@@ -196,10 +203,8 @@ fn post(webhook: &WebhookSpec, body: &str, limit: Duration, retries: u32) -> Res
 }
 
 fn once(client: &Client, url: &Url, token: Option<&str>, body: &str) -> Result<(), Refused> {
-    let mut request = client
-        .post(url.clone())
-        .header("content-type", "application/json")
-        .body(body.to_owned());
+    let mut request =
+        client.post(url.clone()).header("content-type", "application/json").body(body.to_owned());
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
@@ -284,7 +289,8 @@ mod tests {
                 }
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).unwrap();
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let answer =
+                    format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 stream.write_all(answer.as_bytes()).unwrap();
                 sender.send((head, String::from_utf8(body).unwrap())).unwrap();
             }
@@ -304,7 +310,10 @@ mod tests {
         assert!(head.starts_with("POST /hook?key=secret"), "{head}");
         assert!(head.to_lowercase().contains("authorization: bearer "), "{head}");
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!((&body["text"], &body["status"]), (&"nightly: done: 3 new".into(), &"done".into()));
+        assert_eq!(
+            (&body["text"], &body["status"]),
+            (&"nightly: done: 3 new".into(), &"done".into())
+        );
     }
 
     #[test]
@@ -329,7 +338,10 @@ mod tests {
     fn a_command_gets_the_line_and_the_message_and_is_not_waited_for_longer() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
-        let script = format!("cat > '{0}'; printf '\\n%s|%s' \"$1\" \"$TORCULA_STATUS\" >> '{0}'", out.display());
+        let script = format!(
+            "cat > '{0}'; printf '\\n%s|%s' \"$1\" \"$TORCULA_STATUS\" >> '{0}'",
+            out.display()
+        );
         let command = serde_json::json!({"command": ["sh", "-c", script, "sh", "{summary}"]});
         assert_eq!(tell(&spec(&command.to_string()), &message()), Vec::<String>::new());
         let told = std::fs::read_to_string(&out).unwrap();

@@ -188,11 +188,7 @@ pub fn shards_step<'p>(
     Err(Error::configuration(format!("steps.{train}: no step before it writes shards")))
 }
 
-fn infer(
-    action: &InferParams,
-    model: &Used,
-    learner: Option<&Arc<dyn Learner>>,
-) -> Result<Infer> {
+fn infer(action: &InferParams, model: &Used, learner: Option<&Arc<dyn Learner>>) -> Result<Infer> {
     let options = action.options();
     let predictor = match learner {
         Some(learner) => Some(learner.predictor(Path::new(&model.row.uri), &options)?),

@@ -36,14 +36,19 @@ fn arguments(command: &str) -> Vec<String> {
 /// The program understands the arguments, and the pipeline that it is given, which stands in for the installed one.
 fn understood(arguments: &[String]) {
     let shipped = deploy("../nightly-rescore.yaml");
-    assert!(arguments[0].contains("nightly-rescore.yaml") || arguments[0] == "$pipeline", "{arguments:?}");
+    assert!(
+        arguments[0].contains("nightly-rescore.yaml") || arguments[0] == "$pipeline",
+        "{arguments:?}"
+    );
     let nowhere = tempfile::tempdir().unwrap();
     let mut command = Command::new(TORCULA);
     command.arg("explain").arg(shipped).current_dir(nowhere.path());
     for argument in &arguments[1..] {
         let data = nowhere.path().display().to_string();
         let argument = argument.replace("/srv/registry", &data).replace("$data", &data);
-        command.arg(argument.replace("$model", "newest:unet").replace("${SLURM_CPUS_PER_TASK:-8}", "8"));
+        command.arg(
+            argument.replace("$model", "newest:unet").replace("${SLURM_CPUS_PER_TASK:-8}", "8"),
+        );
     }
     command.args(["--set", "model=newest:unet"]);
     let output = command.output().unwrap();
@@ -59,7 +64,11 @@ fn systemd_accepts_the_service_and_the_timer() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     // systemd looks for the program.
-    std::fs::write(at("torcula-nightly.service"), service.replace("/usr/local/bin/torcula", TORCULA)).unwrap();
+    std::fs::write(
+        at("torcula-nightly.service"),
+        service.replace("/usr/local/bin/torcula", TORCULA),
+    )
+    .unwrap();
     std::fs::copy(deploy("torcula-nightly.timer"), at("torcula-nightly.timer")).unwrap();
     let units = [at("torcula-nightly.service"), at("torcula-nightly.timer")];
     checked("systemd-analyze", &["verify", "--man=no", &units[0], &units[1]]);
@@ -117,7 +126,9 @@ fn a_slurm_job_that_is_told_to_end_lets_the_run_commit_and_hands_on_its_exit_cod
     while !at("told.ready").exists() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    assert!(Command::new("kill").args(["-TERM", &job.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-TERM", &job.id().to_string()]).status().unwrap().success()
+    );
     assert_eq!(job.wait().unwrap().code(), Some(1));
     assert!(at("told").exists(), "the run was told");
 }

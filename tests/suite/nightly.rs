@@ -35,7 +35,12 @@ fn people_are_told_how_a_night_ended() {
     let registry = Registry::synth(6, &[]);
     let told = || std::fs::read_to_string(registry.path().join("told")).unwrap_or_default();
     assert_eq!(night(&registry, &[]).0, 0);
-    assert!(told().starts_with("done night: done in ") && told().contains("6 scored, nothing to compare with"), "{}", told());
+    assert!(
+        told().starts_with("done night: done in ")
+            && told().contains("6 scored, nothing to compare with"),
+        "{}",
+        told()
+    );
     let (code, said) = night(&registry, &["--set", "when=news"]);
     assert_eq!((code, told().lines().count()), (0, 1), "a quiet night is no news: {said}");
     // Three of six are deleted: an alarm, told with its exit code, and the catalog keeps them.
@@ -47,7 +52,10 @@ fn people_are_told_how_a_night_ended() {
     assert!(said.contains("3 cases are removed since"), "{said}");
     let last = told().lines().last().unwrap_or_default().to_owned();
     assert!(last.starts_with("alarm night: ") && last.contains("3 removed"), "{last}");
-    assert_eq!(registry.sql("SELECT count(*) FROM cases WHERE excluded = 'its files are gone'"), "3");
+    assert_eq!(
+        registry.sql("SELECT count(*) FROM cases WHERE excluded = 'its files are gone'"),
+        "3"
+    );
     assert_eq!(registry.sql("SELECT count(*) FROM scored"), "3");
     assert_eq!(registry.sql("SELECT count(*) FROM failures"), "0");
     // The address of a hook is in no table.
@@ -57,7 +65,11 @@ fn people_are_told_how_a_night_ended() {
     std::fs::rename(&broken, registry.path().join("elsewhere")).unwrap();
     let (code, said) = night(&registry, &["--set", "when=trouble"]);
     assert_eq!(code, 2, "an unmounted registry removes nothing: {said}");
-    assert!(told().lines().last().unwrap_or_default().starts_with("failed night: FAILED"), "{}", told());
+    assert!(
+        told().lines().last().unwrap_or_default().starts_with("failed night: FAILED"),
+        "{}",
+        told()
+    );
     assert_eq!(registry.sql("SELECT count(*) FROM cases WHERE removed_at IS NOT NULL"), "3");
 }
 
@@ -78,7 +90,10 @@ fn an_earlier_night_can_be_a_version_or_a_moment_and_one_that_is_not_there_is_no
     for missing in ["2001-01-01", "9999"] {
         let found = against(missing);
         assert!(found["against"].is_null(), "{found}");
-        assert!(found["notes"][0].as_str().unwrap().starts_with("There is nothing to compare"), "{found}");
+        assert!(
+            found["notes"][0].as_str().unwrap().starts_with("There is nothing to compare"),
+            "{found}"
+        );
     }
 }
 
@@ -93,7 +108,8 @@ fn a_night_that_cannot_be_is_refused_with_its_place() {
     let output = torcula(&["check", file.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output);
-    for words in ["either `url` or `url_env`", "no web address", "name of an environment variable"] {
+    for words in ["either `url` or `url_env`", "no web address", "name of an environment variable"]
+    {
         assert!(said.contains(words), "{words}: {said}");
     }
     let text_ = text_.replace("notify: { webhook: { url: ftp://x, url_env: 1X } }\n", "");

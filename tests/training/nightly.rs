@@ -27,7 +27,6 @@ steps:
 
 struct Nights {
     folder: tempfile::TempDir,
-    more: Vec<String>,
 }
 
 /// The steps of a night: done, unchanged and quarantined cases.
@@ -49,8 +48,8 @@ impl Nights {
         ];
         let mut command = Command::new(TORCULA);
         command.args(["run", &pipeline("nightly-rescore"), "--progress", "none", "--set", &data]);
-        for set in tiny.iter().copied().chain(self.more.iter().map(String::as_str)).chain(more.iter().copied()) {
-            command.args(["--set", set]);
+        for set in tiny.iter().chain(more) {
+            command.args(["--set", *set]);
         }
         let output = command.output().unwrap();
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -97,7 +96,9 @@ impl Nights {
     }
 
     fn mask(&self, subject: &str) -> PathBuf {
-        let name = format!("external/derivatives/lesions/{subject}/dwi/{subject}_label-lesion_mask.nii.gz");
+        let name = format!(
+            "external/derivatives/lesions/{subject}/dwi/{subject}_label-lesion_mask.nii.gz"
+        );
         self.at(&name)
     }
 
@@ -113,7 +114,9 @@ impl Nights {
 /// Flips the lowest bit of the middle byte of a gzip file's content.
 fn flip(path: &Path) {
     let mut bytes = Vec::new();
-    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap())
+        .read_to_end(&mut bytes)
+        .unwrap();
     let at = 352 + (bytes.len() - 352) / 2;
     bytes[at] ^= 1;
     let file = std::fs::File::create(path).unwrap();
@@ -138,10 +141,11 @@ fn renamed(folder: &Path, from: &str, to: &str) {
 #[test]
 fn each_change_makes_exactly_the_work_that_depends_on_it() {
     let folder = tempfile::tempdir().unwrap();
-    let nights = Nights { folder, more: Vec::new() };
+    let nights = Nights { folder };
     let shape = ["--sites", "2", "--matrix", "24", "--slices", "8", "--broken", "0"];
     let external = nights.at("external");
-    run(&[&["synth", external.to_str().unwrap(), "--cases", "12", "--seed", "5"], &shape[..]].concat());
+    run(&[&["synth", external.to_str().unwrap(), "--cases", "12", "--seed", "5"], &shape[..]]
+        .concat());
     // A case that comes later, out of another registry.
     let later = nights.at("later");
     run(&[&["synth", later.to_str().unwrap(), "--cases", "1", "--seed", "99"], &shape[..]].concat());
@@ -159,46 +163,40 @@ fn each_change_makes_exactly_the_work_that_depends_on_it() {
     assert!(text.contains("warning: unet-"), "trained after other stages: {text}");
     assert!(nights.difference()["against"].is_null());
 
-    // Unchanged.
-    assert_eq!(nights.done(&[]), [0; 4]);
-    let found = nights.difference();
-    assert_eq!((&found["counts"]["rescored"], &found["alarms"]), (&0.into(), &Value::Array(vec![])));
-    assert!(found["against"]["run_id"].is_string());
-
-    // No image is opened: other bytes of the same size and time of change are not seen, but where all is to be hashed again.
+    // Unchanged. No image is opened: other bytes of the same size and time of change are not seen, but where all is hashed again.
     let image = nights.image("sub-0006");
     let whole = std::fs::read(&image).unwrap();
     let modified = std::fs::metadata(&image).unwrap().modified().unwrap();
-    let torn: Vec<u8> = whole.iter().enumerate().map(|(i, b)| if 2 * i < whole.len() { *b } else { 0 }).collect();
+    let torn = [&whole[..whole.len() / 2], &vec![0; whole.len() - whole.len() / 2]].concat();
     let write = |bytes: &[u8]| {
         std::fs::write(&image, bytes).unwrap();
         std::fs::File::options().write(true).open(&image).unwrap().set_modified(modified).unwrap();
     };
     write(&torn);
     assert_eq!(nights.done(&[]), [0; 4]);
+    let found = nights.difference();
+    assert_eq!((&found["counts"]["rescored"], &found["alarms"]), (&0.into(), &Value::Array(vec![])));
+    assert!(found["against"]["run_id"].is_string());
     let (_, counts, text) = nights.night(&["rehash=true"]);
     assert_eq!((counts["external"], counts["prepared"]), ([1, 11, 0], [0, 11, 1]), "{text}");
-    write(&whole);
-    assert_eq!(nights.done(&["rehash=true"]), [1, 0, 0, 0]);
 
-    // An image; then a mask, which the quality control of the prepared image reads too; then a sidecar, which no stage reads.
+    // An image; a mask, which the quality control of the prepared image reads too; a sidecar, which no stage reads; and the image
+    // of before, whose outputs are there still.
+    write(&whole);
     flip(&nights.image("sub-0001"));
-    assert_eq!(nights.done(&[]), [1; 4]);
-    assert_eq!(nights.listed("changed"), [("sub-0001".to_owned(), "image".to_owned())]);
     flip(&nights.mask("sub-0002"));
-    assert_eq!(nights.done(&[]), [1; 4]);
-    assert_eq!(nights.listed("changed"), [("sub-0002".to_owned(), "mask".to_owned())]);
     let sidecar = nights.image("sub-0003").with_file_name("sub-0003_dwi.json");
     let text = std::fs::read_to_string(&sidecar).unwrap().replacen('{', "{\"Note\": 1, ", 1);
     std::fs::write(&sidecar, text).unwrap();
-    assert_eq!(nights.done(&[]), [1, 0, 0, 0]);
-    assert_eq!(nights.listed("changed"), [("sub-0003".to_owned(), "sidecar or variables".to_owned())]);
+    assert_eq!(nights.done(&["rehash=true"]), [4, 2, 2, 2]);
+    let what = [("1", "image"), ("2", "mask"), ("3", "sidecar or variables"), ("6", "image")];
+    let what = what.map(|(n, what)| (format!("sub-000{n}"), what.to_owned()));
+    assert_eq!(nights.listed("changed"), what);
 
-    // A parameter of a stage; of the inference; back again, where all of it is there still.
+    // A parameter of a stage; of the inference.
     assert_eq!(nights.done(&["steps.prepared.stages.normalize.peak=140"]), [0, 12, 12, 12]);
     assert_eq!(nights.done(&["steps.predicted.infer.threshold=0.3"]), [0, 0, 12, 12]);
     assert_eq!(nights.difference()["counts"]["rescored"], 12);
-    assert_eq!(nights.done(&[]), [0; 4]);
 
     // Another model: everything is inferred anew, nothing is prepared again. The same model as a file is the same model.
     let file = nights.at("first.safetensors").display().to_string();
@@ -210,9 +208,8 @@ fn each_change_makes_exactly_the_work_that_depends_on_it() {
     assert_ne!(models[0], models[1]);
     assert_eq!(nights.done(&[&format!("model={file}")]), [0; 4]);
     assert_eq!(nights.difference()["counts"]["rescored"], 12, "against the second model");
-    assert_eq!(nights.done(&[]), [0; 4]);
 
-    // Deleted: marked, not forgotten, and left out; then there again.
+    // Deleted: marked, not forgotten, and left out.
     let gone = external.join("sub-0004");
     std::fs::rename(&gone, nights.at("kept")).unwrap();
     let (_, counts, text) = nights.night(&[]);
@@ -223,19 +220,17 @@ fn each_change_makes_exactly_the_work_that_depends_on_it() {
     assert_eq!(nights.sql("SELECT excluded FROM cases WHERE case_id = 'sub-0004'"), reason);
     assert_eq!(nights.sql("SELECT count(*) FROM cases WHERE removed_at IS NOT NULL"), "1");
     assert_eq!(nights.sql("SELECT count(*) FROM scored"), "11");
-    assert_eq!(nights.done(&[]), [0; 4]);
-    assert!(nights.listed("removed").is_empty(), "told once");
-    std::fs::rename(nights.at("kept"), &gone).unwrap();
-    assert_eq!(nights.done(&[]), [1, 0, 0, 0], "its outputs are there still");
-    assert_eq!(nights.listed("new"), [("sub-0004".to_owned(), format!("back: {reason} then"))]);
 
-    // A new case.
+    // There again, with its outputs; and a new case.
+    std::fs::rename(nights.at("kept"), &gone).unwrap();
     renamed(&later, "sub-0001", "sub-0099");
     std::fs::rename(later.join("sub-0099"), external.join("sub-0099")).unwrap();
     let masks = "derivatives/lesions/sub-0099";
     std::fs::rename(later.join(masks), external.join(masks)).unwrap();
-    assert_eq!(nights.done(&[]), [1; 4]);
-    assert_eq!(nights.listed("new"), [("sub-0099".to_owned(), "new".to_owned())]);
+    assert_eq!(nights.done(&[]), [2, 1, 1, 1]);
+    let new = [("sub-0004", format!("back: {reason} then")), ("sub-0099", "new".to_owned())];
+    assert_eq!(nights.listed("new"), new.map(|(id, what)| (id.to_owned(), what)));
+    assert!(nights.listed("removed").is_empty(), "told once");
 
     // A broken one: a failure with its reason, and an alarm that the exit code tells.
     let image = nights.image("sub-0005");

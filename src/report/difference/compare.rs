@@ -346,7 +346,8 @@ fn drift(job: &DifferenceJob, baseline: &Night, now: &Night) -> Vec<Drift> {
 fn alarms(job: &DifferenceJob, found: &Difference) -> Vec<Alarm> {
     let limits = &job.params.alarms;
     let mut alarms = Vec::new();
-    for (division, group) in found.shifts.iter().flat_map(|d| d.groups.iter().map(move |g| (d, g))) {
+    for (division, group) in found.shifts.iter().flat_map(|d| d.groups.iter().map(move |g| (d, g)))
+    {
         let Some(dice) = group.measures.first() else { continue };
         if dice.n < limits.least_cases || !dice.exceeds(limits.dsc_shift) {
             continue;
@@ -377,7 +378,9 @@ fn alarms(job: &DifferenceJob, found: &Difference) -> Vec<Alarm> {
         let of = found.counts.scored_before;
         if of > 0 && n as f64 > limit * of as f64 {
             let verb = if kind == "failed" { "fail" } else { "are removed" };
-            let text = format!("{n} cases {verb} since, of {of} scored on the earlier night; a share of at most {limit} is allowed");
+            let text = format!(
+                "{n} cases {verb} since, of {of} scored on the earlier night; a share of at most {limit} is allowed"
+            );
             alarms.push(Alarm { kind, text });
         }
     }
@@ -388,7 +391,8 @@ fn drifted(job: &DifferenceJob, drift: &Drift) -> Option<String> {
     let limits = &job.params.alarms;
     let (name, from) = (&drift.variable, &drift.baseline);
     let enough = |n: usize| n >= limits.least_cases && from.n >= limits.least_cases;
-    let (distance, of, whose) = if enough(drift.now.n) && drift.smd_now.exceeds(limits.drift, false) {
+    let (distance, of, whose) = if enough(drift.now.n) && drift.smd_now.exceeds(limits.drift, false)
+    {
         (&drift.smd_now, &drift.now, "all cases")
     } else if enough(drift.arrivals.n) && drift.smd_arrivals.exceeds(limits.drift, true) {
         (&drift.smd_arrivals, &drift.arrivals, "new and changed cases")

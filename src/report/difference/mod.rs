@@ -13,7 +13,7 @@ mod tests;
 use datafusion::prelude::SessionContext;
 use serde::Serialize;
 
-use self::compare::{Difference, Groups, compare};
+use self::compare::{Difference, compare};
 use self::night::Night;
 use super::load::pictures::{self, CaseFiles, ImageAt};
 use super::load::query::Source;
@@ -21,7 +21,6 @@ use super::{LineageFacts, ReportJob, blocking, exhibits, html};
 use crate::error::{Error, Result};
 use crate::formats::files;
 use crate::pipeline::DifferenceParams;
-use crate::pipeline::report_spec::StratumSpec;
 use crate::report::data::Picture;
 
 /// What to compare.
@@ -50,7 +49,7 @@ pub struct NightFacts {
     pub catalog_version: i64,
 }
 
-/// An earlier night: the catalog as it was, with the step as the pipeline of that time made it.
+/// An earlier night: the catalog as it was, with the step as the pipeline of that time made it (a baseline needs no step).
 pub struct Earlier {
     /// The session.
     pub ctx: SessionContext,
@@ -87,21 +86,13 @@ pub async fn write(
     let report = ReportJob { steps: job.steps.clone(), ..ReportJob::default() };
     let source = Source::new(now, &report);
     let tonight = Night::load(&source, job).await?;
-    let mut groups: Vec<Groups> = Vec::new();
-    for spec in &job.params.strata {
-        let name = match spec {
-            StratumSpec::Name(name) => name.clone(),
-            StratumSpec::Cut(cut) => cut.column.clone(),
-        };
-        let found = night::groups(&source, &job.step, spec).await;
-        groups.push((name, found.map_err(|error| error.reason().to_owned())));
-    }
-    let (before, why_not) = load(&earlier, job, &report).await;
+    let groups = night::groups(&source, &job.step, &job.params.strata).await?;
+    let (before, why_not) = load(&earlier, job, &report, true).await;
     // Most often both are one night.
     let is_same = matches!((&earlier, &baseline), (Ok(a), Ok(b)) if a.facts == b.facts);
     let (other, why_no_baseline) = match is_same {
         true => (None, None),
-        false => load(&baseline, job, &report).await,
+        false => load(&baseline, job, &report, false).await,
     };
     let of_drift = if is_same { before.as_ref() } else { other.as_ref() };
     let mut found = compare(job, before.as_ref(), of_drift, &tonight, &groups);
@@ -121,16 +112,23 @@ async fn load(
     earlier: &Result<Earlier, String>,
     job: &DifferenceJob,
     report: &ReportJob,
+    with_scores: bool,
 ) -> (Option<Night>, Option<String>) {
-    match earlier {
-        Err(reason) => (None, Some(reason.clone())),
-        Ok(earlier) => match Night::load(&Source::new(&earlier.ctx, report), job).await {
-            Ok(night) => (Some(night), None),
-            Err(error) => {
-                let run = &earlier.facts.run_id;
-                (None, Some(format!("run {run} cannot be read as it was: {}", error.reason())))
-            }
-        },
+    let earlier = match earlier {
+        Err(reason) => return (None, Some(reason.clone())),
+        Ok(earlier) => earlier,
+    };
+    let source = Source::new(&earlier.ctx, report);
+    let found = match with_scores {
+        true => Night::load(&source, job).await,
+        false => Night::input(&source, job).await,
+    };
+    match found {
+        Ok(night) => (Some(night), None),
+        Err(error) => {
+            let run = &earlier.facts.run_id;
+            (None, Some(format!("run {run} cannot be read as it was: {}", error.reason())))
+        }
     }
 }
 
@@ -149,12 +147,7 @@ struct Side {
     slices: Result<Vec<Picture>, String>,
 }
 
-async fn shown(
-    job: &DifferenceJob,
-    before: &Night,
-    now: &Night,
-    found: &Difference,
-) -> Vec<Shown> {
+async fn shown(job: &DifferenceJob, before: &Night, now: &Night, found: &Difference) -> Vec<Shown> {
     let mut all = Vec::new();
     for moved in found.moved.iter().take(job.params.pictures) {
         let id = &moved.case_id;

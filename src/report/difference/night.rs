@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::catalog::curation::EXCLUDED;
@@ -13,6 +14,8 @@ use crate::report::load::flow::failures_sql;
 use crate::report::load::query::{Source, identifier, literal, literals};
 
 use super::DifferenceJob;
+use super::compare::Groups;
+use crate::pipeline::report_spec::StratumSpec;
 
 /// The scores that are compared, with the decimals they are written with.
 pub const MEASURES: [(&str, &str, usize); 5] = [
@@ -83,20 +86,31 @@ impl Night {
             let scored = &night.scored;
             night.cases.retain(|id, _| scored.contains_key(id));
         }
-        source
-            .each(&failures_sql(source).await, |row: FailedCase| {
-                night.failed.entry(row.case_id.clone()).or_insert(row);
-            })
-            .await?;
+        night.failed = failed(source).await?;
+        night.watch(source, job).await?;
+        Ok(night)
+    }
+
+    /// Reads what drift is told of: the cases and the watched numbers. The session needs no step.
+    ///
+    /// # Errors
+    /// A query fails.
+    pub async fn input(source: &Source<'_>, job: &DifferenceJob) -> Result<Self> {
+        let mut night = Self { cases: cases(source, job).await?, ..Self::default() };
         night.watch(source, job).await?;
         Ok(night)
     }
 
     async fn watch(&mut self, source: &Source<'_>, job: &DifferenceJob) -> Result<()> {
         let of = |columns: Vec<(String, arrow::datatypes::DataType)>| -> BTreeSet<String> {
-            columns.into_iter().filter(|(_, kind)| kind.is_numeric()).map(|(name, _)| name).collect()
+            columns
+                .into_iter()
+                .filter(|(_, kind)| kind.is_numeric())
+                .map(|(name, _)| name)
+                .collect()
         };
-        let (cases, quality) = (of(source.columns("cases").await), of(source.columns("quality").await));
+        let (cases, quality) =
+            (of(source.columns("cases").await), of(source.columns("quality").await));
         let mut select = Vec::new();
         for name in &job.params.drift {
             let column = identifier(name);
@@ -124,7 +138,8 @@ impl Night {
         let names: Vec<&str> = job.params.drift.iter().map(String::as_str).collect();
         let frame = Frame::load(source, &sql, &names, &["__case"]).await?;
         for row in 0..frame.rows {
-            let Some(id) = frame.word("__case", row).filter(|id| self.cases.contains_key(*id)) else {
+            let Some(id) = frame.word("__case", row).filter(|id| self.cases.contains_key(*id))
+            else {
                 continue;
             };
             let values = names.iter().map(|name| frame.numbers(name)[row]).collect();
@@ -146,22 +161,46 @@ impl Night {
     }
 }
 
-/// The groups of the scored cases: of each group its name and its cases.
+/// The groups of the scored cases by each variable, in one query: of each group its name and its cases; or why there are none.
 ///
 /// # Errors
-/// A configuration fault where the step has no such column.
+/// The query fails.
 pub async fn groups(
     source: &Source<'_>,
     step: &str,
-    spec: &crate::pipeline::report_spec::StratumSpec,
-) -> Result<(String, Vec<(String, Vec<String>)>)> {
-    let division = Division::find(spec, &source.columns(step).await)?;
-    let sql = format!("SELECT s.case_id AS __case, {} FROM {} s", division.select(&[]), identifier(step));
-    let frame = Frame::load(source, &sql, &["level"], &["__case", "group"]).await?;
+    specs: &[StratumSpec],
+) -> Result<Vec<Groups>> {
+    let columns = source.columns(step).await;
+    let found: Vec<_> = specs.iter().map(|spec| Division::find(spec, &columns)).collect();
+    let name = |what: &str, i: usize| format!("__{what}_{i}");
+    let mut select = vec!["s.case_id AS __case".to_owned()];
+    let (mut words, mut numbers) = (vec!["__case".to_owned()], Vec::new());
+    for (i, division) in found.iter().enumerate() {
+        let Ok(division) = division else { continue };
+        let (group, level) = (name("group", i), name("level", i));
+        select.push(division.select_as(&[], &group, &level));
+        words.push(group);
+        numbers.push(level);
+    }
+    let sql = format!("SELECT {} FROM {} s", select.join(", "), identifier(step));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let numbers: Vec<&str> = numbers.iter().map(String::as_str).collect();
+    let frame = Frame::load(source, &sql, &numbers, &words).await?;
     let case = |row: &usize| frame.word("__case", *row).unwrap_or_default().to_owned();
-    let groups = division.groups(&frame).into_iter();
-    let groups = groups.map(|(name, rows)| (name, rows.iter().map(case).collect())).collect();
-    Ok((division.variable.label, groups))
+    let of = |(i, (spec, division)): (usize, (&StratumSpec, Result<Division>))| {
+        let variable = match spec {
+            StratumSpec::Name(name) => name.clone(),
+            StratumSpec::Cut(cut) => cut.column.clone(),
+        };
+        let groups = division.map_err(|error| error.reason().to_owned()).map(|division| {
+            let named = frame.named(&name("group", i), &name("level", i));
+            let groups = division.groups(&named).into_iter();
+            let groups = groups.map(|(name, rows)| (name, rows.iter().map(case).collect()));
+            (division.variable.label.clone(), groups.collect())
+        });
+        (variable, groups)
+    };
+    Ok(specs.iter().zip(found).enumerate().map(of).collect())
 }
 
 fn of_sources(prefix: &str, job: &DifferenceJob) -> String {
@@ -193,6 +232,25 @@ fn others(files: &str, image: &Option<String>, truth: &Option<String>) -> String
     let own = [image.as_deref(), truth.as_deref()];
     let hashes: Vec<&str> = hashes.filter(|hash| !own.contains(&Some(*hash))).collect();
     crate::catalog::fingerprint(hashes)
+}
+
+async fn failed(source: &Source<'_>) -> Result<BTreeMap<String, FailedCase>> {
+    #[derive(Deserialize)]
+    struct Any {
+        n: i64,
+    }
+    // Which failures stand is known by asking every step: not worth it where nothing failed.
+    let any = format!("SELECT count(*) AS n FROM failures WHERE true{}", source.of_the_pipeline());
+    let any: Vec<Any> = source.rows(&any).await?;
+    let mut failed = BTreeMap::new();
+    if any.iter().any(|row| row.n > 0) {
+        source
+            .each(&failures_sql(source).await, |row: FailedCase| {
+                failed.entry(row.case_id.clone()).or_insert(row);
+            })
+            .await?;
+    }
+    Ok(failed)
 }
 
 async fn scored(source: &Source<'_>, step: &str) -> Result<BTreeMap<String, Scored>> {
@@ -243,5 +301,8 @@ pub fn excluded_sql(job: &DifferenceJob) -> String {
 
 /// The SQL that lists what failed in a run.
 pub fn failed_sql(run_id: &str) -> String {
-    format!("SELECT case_id, step, stage, reason, hint FROM failures WHERE run_id = {} ORDER BY case_id", literal(run_id))
+    format!(
+        "SELECT case_id, step, stage, reason, hint FROM failures WHERE run_id = {} ORDER BY case_id",
+        literal(run_id)
+    )
 }

@@ -66,8 +66,11 @@ fn dice(found: &Difference) -> Option<&Shift> {
 
 /// The page's data.
 pub(super) fn report(job: &DifferenceJob, found: &Difference, shown: Vec<Shown>) -> ReportData {
-    let mut notes: Vec<String> =
-        found.alarms.iter().map(|alarm| format!("Alarm ({}): {}.", alarm.kind, alarm.text)).collect();
+    let mut notes: Vec<String> = found
+        .alarms
+        .iter()
+        .map(|alarm| format!("Alarm ({}): {}.", alarm.kind, alarm.text))
+        .collect();
     notes.extend(found.notes.iter().cloned());
     let mut study = vec![cases(job, found)];
     if found.against.is_some() {
@@ -205,25 +208,19 @@ fn list(id: &str, title: &str, listed: &[Listed], heading: &str) -> Exhibit {
 }
 
 fn scores(job: &DifferenceJob, found: &Difference) -> Section {
-    let mut exhibits: Vec<Exhibit> = Vec::new();
-    for (i, (_, label, decimals)) in MEASURES.iter().enumerate() {
-        let names = ["", "Scored", "Pairs", "Other value", "Earlier", "Tonight", "Shift"];
-        let mut table = Table::new(
-            format!("{label} of the cases that are scored on both nights. Shift: mean of the differences, tonight less the earlier night, with its bootstrap interval."),
-            head(&names),
-        );
-        for division in &found.shifts {
-            rows(&mut table, division, i, *decimals);
-        }
-        let id = format!("shift-{i}");
-        exhibits.push(exhibit(&id, label, table));
-    }
-    if let Some(first) = exhibits.first_mut() {
-        first.queries.push(query("Scores tonight", scores_sql(&job.step)));
-    }
+    let mut columns = head(&["", "Pairs", "Earlier DSC", "DSC tonight"]);
+    columns.extend(MEASURES.map(|(_, label, _)| format!("Shift of {label}")));
+    let caption = "Means over the cases that are scored on both nights. Shift: mean of the differences, tonight less the earlier night, \
+                   with its bootstrap interval.";
+    let mut table = Table::new(caption, columns);
     for division in &found.shifts {
-        if let (Some(reason), Some(first)) = (&division.not_computed, exhibits.first_mut()) {
-            first.notes.push(format!("By {}: not computed: {reason}.", division.label));
+        rows(&mut table, division);
+    }
+    let mut shifts = exhibit("shifts", "All cases and groups", table);
+    shifts.queries.push(query("Scores tonight", scores_sql(&job.step)));
+    for division in &found.shifts {
+        if let Some(reason) = &division.not_computed {
+            shifts.notes.push(format!("By {}: not computed: {reason}.", division.label));
         }
     }
     let text = format!(
@@ -231,29 +228,35 @@ fn scores(job: &DifferenceJob, found: &Difference) -> Section {
         count(found.counts.rescored as u64),
         count(found.counts.scored as u64)
     );
-    Section { id: "scores".to_owned(), title: "Shifts of the scores".to_owned(), text, exhibits }
+    let title = "Shifts of the scores".to_owned();
+    Section { id: "scores".to_owned(), title, text, exhibits: vec![shifts] }
 }
 
-fn rows(table: &mut Table, division: &Division, measure: usize, decimals: usize) {
+fn rows(table: &mut Table, division: &Division) {
     if !division.variable.is_empty() && !division.groups.is_empty() {
         table.rows.push(Row::Heading(division.label.clone()));
     }
     for group in &division.groups {
-        let Some(shift) = group.measures.get(measure) else { continue };
-        let real = |value: Option<f64>| value.map_or(Cell::Blank, |v| Cell::Number(v, decimals));
-        let by = match (shift.shift, shift.interval) {
-            (Some(value), Some([low, high])) => Cell::Interval { value, low, high, decimals },
-            _ => Cell::NotComputed(shift.not_computed.clone().unwrap_or_default()),
-        };
-        table.push(vec![
+        let Some(dice) = group.measures.first() else { continue };
+        let real = |value: Option<f64>| value.map_or(Cell::Blank, |v| Cell::Number(v, 3));
+        let mut cells = vec![
             Cell::Text(group.group.clone()),
-            Cell::Count(group.scored as u64),
-            Cell::Count(shift.n as u64),
-            Cell::Count(shift.changed as u64),
-            real(shift.before),
-            real(shift.now),
-            by,
-        ]);
+            Cell::Count(dice.n as u64),
+            real(dice.before),
+            real(dice.now),
+        ];
+        let with_decimals = group.measures.iter().zip(MEASURES);
+        cells.extend(with_decimals.map(|(shift, (_, _, decimals))| cell(shift, decimals)));
+        table.push(cells);
+    }
+}
+
+fn cell(shift: &Shift, decimals: usize) -> Cell {
+    match (shift.shift, shift.interval) {
+        // All that it needs to say is that nothing moved.
+        (Some(_), Some(_)) if shift.changed == 0 => Cell::Number(0.0, 0),
+        (Some(value), Some([low, high])) => Cell::Interval { value, low, high, decimals },
+        _ => Cell::NotComputed(shift.not_computed.clone().unwrap_or_default()),
     }
 }
 
@@ -285,7 +288,8 @@ fn moved(job: &DifferenceJob, found: &Difference, shown: Vec<Shown>) -> Section 
     if !shown.is_empty() {
         let parts = shown.into_iter().flat_map(|case| {
             let Shown { case_id, before, now } = case;
-            [("Earlier", before), ("Tonight", now)].map(|(rank, side)| picture(rank, &case_id, side))
+            [("Earlier", before), ("Tonight", now)]
+                .map(|(rank, side)| picture(rank, &case_id, side))
         });
         exhibits.push(Exhibit {
             id: "montages".to_owned(),

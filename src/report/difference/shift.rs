@@ -35,11 +35,7 @@ fn mean(values: &[f64]) -> f64 {
 
 impl Shift {
     /// The shift of pairs (before, now). `labels` and `seed` say which resamples are drawn.
-    pub fn of(
-        measure: &str,
-        pairs: &[(f64, f64)],
-        options: &Bootstrap<'_>,
-    ) -> Self {
+    pub fn of(measure: &str, pairs: &[(f64, f64)], options: &Bootstrap<'_>) -> Self {
         let differences: Vec<f64> = pairs.iter().map(|(before, now)| now - before).collect();
         let some = |values: Vec<f64>| (!values.is_empty()).then(|| mean(&values));
         let mut shift = Self {

@@ -21,7 +21,13 @@ fn job(params: &str) -> DifferenceJob {
 
 fn case(image: &str, sidecar: &str) -> Case {
     let own = |text: &str| Some(text.to_owned());
-    Case { centre: own("a"), image: own(image), truth: own("t"), others: sidecar.to_owned(), excluded: None }
+    Case {
+        centre: own("a"),
+        image: own(image),
+        truth: own("t"),
+        others: sidecar.to_owned(),
+        excluded: None,
+    }
 }
 
 fn scored(dice: f64, model: &str) -> Scored {
@@ -64,7 +70,10 @@ fn equal_nights_have_no_difference() {
     let (before, now) = (night("m", 0.0), night("m", 0.0));
     let found = compare(&job(PARAMS), Some(&before), Some(&before), &now, &groups(&now));
     let counts = found.counts;
-    assert_eq!((counts.scored, counts.new + counts.changed + counts.removed + counts.failed), (20, 0));
+    assert_eq!(
+        (counts.scored, counts.new + counts.changed + counts.removed + counts.failed),
+        (20, 0)
+    );
     assert!(found.alarms.is_empty() && !page::is_news(&NightFacts::told(found.clone())));
     assert_eq!(found.shifts[0].groups[0].measures[0].interval, Some([0.0, 0.0]));
     assert!(found.drift[0].smd_now.value.is_some_and(|d| d.abs() < 1e-12));
@@ -80,7 +89,11 @@ fn each_kind_of_change_is_found_once() {
     now.cases.get_mut("sub-01").unwrap().excluded = Some("its files are gone".to_owned());
     now.cases.remove("sub-02");
     now.cases.remove("sub-03");
-    let failure = FailedCase { case_id: "sub-03".to_owned(), reason: "torn".to_owned(), ..FailedCase::default() };
+    let failure = FailedCase {
+        case_id: "sub-03".to_owned(),
+        reason: "torn".to_owned(),
+        ..FailedCase::default()
+    };
     now.failed.insert("sub-03".to_owned(), failure);
     for id in ["sub-01", "sub-02", "sub-03"] {
         now.scored.remove(id);
@@ -92,9 +105,15 @@ fn each_kind_of_change_is_found_once() {
     };
     assert_eq!(ids(&found.new), ["sub-50: new"]);
     assert_eq!(ids(&found.changed), ["sub-00: image, sidecar or variables"]);
-    assert_eq!(ids(&found.removed), ["sub-01: its files are gone", "sub-02: no longer in the catalog"]);
+    assert_eq!(
+        ids(&found.removed),
+        ["sub-01: its files are gone", "sub-02: no longer in the catalog"]
+    );
     assert_eq!(found.failed.len(), 1);
-    assert_eq!((found.moved.len(), found.moved[0].why.as_slice()), (1, ["parameters".to_owned()].as_slice()));
+    assert_eq!(
+        (found.moved.len(), found.moved[0].why.as_slice()),
+        (1, ["parameters".to_owned()].as_slice())
+    );
     // 2 of 20 are more than 5 %, 1 of 20 is not.
     let kinds: Vec<&str> = found.alarms.iter().map(|alarm| alarm.kind).collect();
     assert_eq!(kinds, ["removed"], "{:?}", found.alarms);
@@ -125,13 +144,18 @@ fn drift_of_arrivals_is_seen_although_they_are_few() {
     }
     let found = compare(&job(PARAMS), Some(&before), Some(&before), &now, &[]);
     assert_eq!(found.drift[0].arrivals.n, 10);
-    assert!(found.alarms.iter().any(|a| a.kind == "data" && a.text.starts_with("snr of ")), "{:?}", found.alarms);
+    assert!(
+        found.alarms.iter().any(|a| a.kind == "data" && a.text.starts_with("snr of ")),
+        "{:?}",
+        found.alarms
+    );
 }
 
 impl NightFacts {
     /// The difference with an earlier night in it.
     fn told(mut found: super::compare::Difference) -> super::compare::Difference {
-        found.against = Some(Self { run_id: "run".to_owned(), moment: "m".to_owned(), catalog_version: 3 });
+        found.against =
+            Some(Self { run_id: "run".to_owned(), moment: "m".to_owned(), catalog_version: 3 });
         found
     }
 }
@@ -186,5 +210,8 @@ fn the_first_night_says_that_it_is_the_first() {
     found.notes.push("There is nothing to compare with: the first run.".to_owned());
     assert_eq!(page::line(&found), "20 scored, nothing to compare with");
     let page = html::page(&page::report(&job(PARAMS), &found, Vec::new()), &Written::default());
-    assert!(page.contains("There is nothing to compare with") && page.contains("The next run is compared"));
+    assert!(
+        page.contains("There is nothing to compare with")
+            && page.contains("The next run is compared")
+    );
 }

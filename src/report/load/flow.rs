@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Deserialize;
 
 use super::query::{Source, identifier, literal};
-use crate::catalog::curation::EXCLUDED;
+use crate::catalog::curation::{EXCLUDED, REMOVED};
 use crate::error::Result;
 use crate::report::data::{
     Exclusion, FailedCase, Failures, Flow, Part, Reason, StageCount, Station,
@@ -331,7 +331,7 @@ async fn one(source: &Source<'_>, sql: &str) -> Result<u64> {
     Ok(rows.first().map_or(0, |row| row.cases))
 }
 
-/// The cases that a curator excluded and a step does not hold, by reason.
+/// The cases that a curator excluded, or whose files are gone, and that a step does not hold, by reason.
 async fn curated(
     source: &Source<'_>,
     held: &str,
@@ -353,7 +353,7 @@ async fn curated(
     Ok(reasons)
 }
 
-/// Puts the cases that are neither here nor failed before the exclusions: those that a curator excluded with their reasons,
+/// Puts the cases that are neither here nor failed before the exclusions: those that are kept out with their reasons,
 /// and those that the step did not ask for.
 fn with_rest(
     mut exclusions: Vec<Exclusion>,
@@ -366,17 +366,25 @@ fn with_rest(
     let failed: u64 = exclusions.iter().map(|e| e.cases).sum();
     let lost = before.saturating_sub(failed + here);
     // A case that was excluded after it had failed is told as failed.
-    let by_curator = Some(total(&curated)).filter(|n| *n <= lost).unwrap_or(0);
-    let rest = lost - by_curator;
+    let kept_out = Some(total(&curated)).filter(|n| *n <= lost).unwrap_or(0);
+    let rest = lost - kept_out;
     if rest > 0 {
         let reason =
             Reason { reason: "not asked for by the step’s query".to_owned(), cases: rest };
         exclusions
             .insert(0, Exclusion { place: step.to_owned(), cases: rest, reasons: vec![reason] });
     }
-    if by_curator > 0 {
-        let place = "Excluded by a curator".to_owned();
-        exclusions.insert(0, Exclusion { place, cases: by_curator, reasons: curated });
+    if kept_out > 0 {
+        let (gone, by_curator): (Vec<_>, Vec<_>) =
+            curated.into_iter().partition(|r: &Reason| r.reason == REMOVED);
+        for (place, reasons) in
+            [("Removed from the registry", gone), ("Excluded by a curator", by_curator)]
+        {
+            let cases = total(&reasons);
+            if cases > 0 {
+                exclusions.insert(0, Exclusion { place: place.to_owned(), cases, reasons });
+            }
+        }
     }
     exclusions
 }
