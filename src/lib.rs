@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`cli`] | the command line: thin commands |
 //! | [`run`] | runs a pipeline step by step, each doing only what is left |
-//! | [`report`] | tables, figures, HTML |
+//! | [`report`] | tables, figures, HTML; what changed since an earlier night |
 //! | [`study`] | synthetic registries, statistics |
 //! | [`pipeline`] | the pipeline file: parse, resolve, check, plan |
 //! | [`stages`] | one verb on a case per file, and their registry |

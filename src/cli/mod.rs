@@ -34,7 +34,8 @@ use crate::error::{Error, Fault, Result};
 #[command(name = "torcula", version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Start with `torcula synth demo-data --cases 20` and `torcula run pipelines/demo.yaml --set data=demo-data`.\n\
-Exit codes: 0 all well, 1 the run failed or was stopped, 2 bad usage or pipeline, 3 more cases quarantined than on_failure allows."
+Exit codes: 0 all well, 1 the run failed or was stopped, 2 bad usage or pipeline, 3 more cases quarantined than on_failure allows,\n\
+4 done, and a difference report raised an alarm."
 )]
 struct Cli {
     #[command(subcommand)]

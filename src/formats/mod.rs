@@ -10,6 +10,7 @@ pub mod gradients;
 pub mod manifest;
 mod mapped;
 pub mod nifti;
+pub mod safetensors;
 pub mod shards;
 pub mod sidecar;
 mod table;

@@ -4,10 +4,13 @@ pub mod affected;
 pub mod clean;
 pub mod cohort;
 pub mod curate;
+mod difference;
 mod explain;
 mod history;
 mod ingest;
 mod memo;
+pub mod model;
+pub mod notify;
 pub mod plan;
 pub mod relations;
 pub mod session;
@@ -38,7 +41,7 @@ use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
 use crate::error::{Error, Result};
 use crate::formats::files::make_folder;
 use crate::pipeline::{Action, Pipeline, Step};
-use crate::report;
+use crate::report::{self, difference::DifferenceSummary};
 use crate::watch::live::{Identity, Tally};
 use crate::watch::{Exports, Live, status};
 use memo::Memo;
@@ -120,6 +123,8 @@ pub struct StepReport {
     pub parts: BTreeMap<String, u64>,
     /// Anything worth a line.
     pub note: Option<String>,
+    /// What changed since an earlier night, in a step that tells it.
+    pub difference: Option<DifferenceSummary>,
     /// Who waited for whom in the last epoch, in a training.
     pub waits: Option<String>,
     /// Counters, in a step of stages.
@@ -140,6 +145,7 @@ impl StepReport {
             centres: BTreeMap::new(),
             parts: BTreeMap::new(),
             note: None,
+            difference: None,
             waits: None,
             metrics: None,
             elapsed: Duration::ZERO,
@@ -248,6 +254,7 @@ impl Runner<'_> {
             Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
                 stage_step::run(self, step).await
             }
+            Action::Difference(action) => difference::run(self, step, action).await,
             Action::Report(action) => {
                 let ctx = self.session(None).await?;
                 let job = summary::report_job(self.pipeline, action, &self.lineage);
@@ -341,6 +348,9 @@ async fn locked(
         memo: Arc::default(),
     };
     let (steps, mut ending) = runner.steps(chosen).await?;
+    if let (Ending::Done, Some(alarms)) = (&ending, summary::alarms(pipeline, &steps)) {
+        ending = Ending::Alarm(alarms);
+    }
     finish(&mut row, &steps, &ending);
     if let Err(error) = catalog.upsert_run(&row).await {
         let error = error.context("the end of the run is not in the catalog");

@@ -82,6 +82,11 @@ impl FileStat {
         }
     }
 
+    /// Whether the file is there now; variables, which have no file, always are.
+    pub fn is_there(&self) -> bool {
+        self.uri == VARIABLES || Path::new(&self.uri).is_file()
+    }
+
     /// Hash of the bytes now. Variables have no file: their hash is their time of change.
     pub fn hash(&self) -> Result<String> {
         if self.uri == VARIABLES {

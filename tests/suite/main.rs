@@ -9,10 +9,12 @@
 mod bad_input;
 mod commands;
 mod curation;
+mod deploy;
 mod interop;
 mod invariants;
 mod layers;
 mod memory;
+mod nightly;
 mod pipelines;
 mod report;
 mod resume;
