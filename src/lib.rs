@@ -13,7 +13,7 @@
 //! | [`watch`] | logs, traces, metrics, and how runs stand |
 //! | [`engine`] | the `Stage` trait, the one DataFusion operator, budget, journal, training feed |
 //! | [`catalog`] | nine Delta Lake tables, SQL, curation, lineage |
-//! | [`formats`] | NIfTI, BIDS, manifests, shards: the only module that opens image files |
+//! | [`formats`] | NIfTI, BIDS, manifests, shards: the only module that opens image files; limits of input, privacy |
 //! | [`imaging`] | pure kernels on volumes |
 //! | [`volume`], [`units`], [`error`] | what everything is made of |
 //!

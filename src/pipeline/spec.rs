@@ -17,6 +17,7 @@ use super::phantom::PhantomParams;
 use super::report_spec::ReportParams;
 use crate::engine::Slot;
 use crate::engine::learner::TrainParams;
+use crate::formats::privacy::Policy;
 use crate::formats::shards::Precision;
 use crate::stages::StageSpec;
 
@@ -290,6 +291,9 @@ pub struct IngestParams {
     /// CSV, TSV or Parquet file with one row a case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<PathBuf>,
+    /// Folder that the files of a manifest must lie in, links followed. Default: the manifest's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
     /// Which column of the participants table or manifest holds what: `{ centre: site, age_y: Age }`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
@@ -300,6 +304,9 @@ pub struct IngestParams {
     /// Takes cases from a manifest without their images: enough for cohorts, splits and tables. No file but the manifest is
     /// opened, and a step that needs images says that there are none.
     pub metadata_only: bool,
+    /// What of its identifying parts is let into the catalog. Without it everything is taken as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Policy>,
     /// Whether to read and hash files again whose size and time of change are those of the last run.
     pub rehash: bool,
 }

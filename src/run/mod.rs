@@ -13,6 +13,7 @@ pub mod model;
 pub mod notify;
 pub mod plan;
 pub mod relations;
+pub mod reveal;
 pub mod session;
 pub mod split;
 mod stage_step;
@@ -40,7 +41,8 @@ use crate::engine::parameters::suggest;
 use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
 use crate::error::{Error, Result};
 use crate::formats::files::make_folder;
-use crate::pipeline::{Action, Pipeline, Step};
+use crate::formats::privacy::Privacy;
+use crate::pipeline::{Action, IngestParams, Pipeline, Step};
 use crate::report::{self, difference::DifferenceSummary};
 use crate::watch::live::{Identity, Tally};
 use crate::watch::{Exports, Live, status};
@@ -308,6 +310,7 @@ async fn locked(
     live: Arc<Live>,
 ) -> Result<RunSummary> {
     let chosen = options.steps(pipeline)?;
+    hold_keys(pipeline);
     make_folder(&pipeline.catalog)
         .map_err(|e| Error::from(e).context(pipeline.catalog.display()))?;
     // Before anything is looked at: what is torn of a catalog is set aside by one process.
@@ -391,6 +394,16 @@ fn tell(row: &RunRow, ending: &Ending) {
         cases_unchanged = row.cases_unchanged,
         "the run ended"
     );
+}
+
+/// Lets the steps open what the pipeline's ingests sealed, those of earlier runs included. A key that is missing is reported by
+/// who needs it.
+fn hold_keys(pipeline: &Pipeline) {
+    for step in &pipeline.steps {
+        if let Action::Ingest(IngestParams { privacy: Some(policy), .. }) = &step.action {
+            drop(Privacy::open(policy));
+        }
+    }
 }
 
 fn run_row(pipeline: &Pipeline, options: &Options, lineage: &Lineage) -> RunRow {
