@@ -1,6 +1,6 @@
 # Every command sets up what it needs; nothing has to be exported. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo study test check audit sbom fuzz format peers bench-peers bench bench-instructions bench-defaults clean
+.PHONY: help setup build demo study test check audit sbom fuzz format peers bench-peers bench bench-instructions bench-watching bench-defaults bench-nightly clean
 
 DEMO ?= demo-data
 STUDY ?= noh2023-small
@@ -75,8 +75,15 @@ bench-instructions: setup ## instructions of the hot kernels (valgrind) against 
 	@command -v valgrind > /dev/null || { echo "error: valgrind counts the instructions; install it (apt install valgrind)"; exit 1; }
 	@python3 benches/instructions.py
 
+bench-watching: setup ## what logs, metrics and traces cost, in CPU time of a run
+	@cargo build --release --bin torcula
+	@python3 benches/watching.py
+
 bench-defaults: setup $(PEERS) ## what N4's settings remove of a field with local structure
 	@$(PEERS) benches/peers/defaults.py
+
+bench-nightly: build ## what a night costs: nothing new, 1 % changed, another model, on 2,777 tiny cases
+	@python3 benches/nightly.py
 
 bench: setup ## criterion benches: kernels, engine overhead, shards
 	@cargo bench --bench '*'

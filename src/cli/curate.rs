@@ -141,7 +141,10 @@ fn wishes(wishes: &[Wish], how: &How) -> Result<ExitCode> {
 }
 
 fn lock(catalog: &Catalog, dry_run: bool) -> Result<Option<catalog::lock::Guard>> {
-    if dry_run { Ok(None) } else { catalog::lock::acquire(catalog.folder(), "curation").map(Some) }
+    if dry_run {
+        return Ok(None);
+    }
+    super::lock(catalog, "curation").map(Some)
 }
 
 /// Shows the edits and what they affect, then makes them.

@@ -12,9 +12,12 @@ mod progress;
 mod reveal;
 mod run;
 mod score;
+mod status;
 mod study;
 mod synth;
+mod upkeep;
 mod volume;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +25,8 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::catalog::Catalog;
+use crate::catalog::lock::{self, Guard, Owner};
 use crate::engine::learner::Learner;
 use crate::error::{Error, Fault, Result};
 use crate::formats::files;
@@ -31,7 +36,8 @@ use crate::formats::files;
 #[command(name = "torcula", version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Start with `torcula synth demo-data --cases 20` and `torcula run pipelines/demo.yaml --set data=demo-data`.\n\
-Exit codes: 0 all well, 1 the run failed or was stopped, 2 bad usage or pipeline, 3 more cases quarantined than on_failure allows."
+Exit codes: 0 all well, 1 the run failed or was stopped, 2 bad usage or pipeline, 3 more cases quarantined than on_failure allows,\n\
+4 done, and a difference report raised an alarm."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -70,8 +76,14 @@ enum Command {
     Lineage(catalog::LineageArgs),
     /// List quarantined cases with reasons and hints
     Failures(catalog::FailuresArgs),
-    /// Show the last runs of a catalog
-    Status(catalog::StatusArgs),
+    /// Show what is running or stuck, and when each pipeline last went well
+    Status(status::StatusArgs),
+    /// List the last runs of a catalog: times, how they ended, cases, rates
+    Runs(status::RunsArgs),
+    /// Check every artifact against the catalog by its bytes; --repair has the next run make the damaged ones again
+    Verify(upkeep::VerifyArgs),
+    /// Remove what crashes left and what nothing needs any more
+    Clean(upkeep::CleanArgs),
     /// Say which cases of the registry stand behind pseudonyms (needs the key)
     Reveal(reveal::RevealArgs),
     /// Check this machine: cores, memory, libtorch, CUDA
@@ -108,7 +120,10 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Curate(args) => curate::curate(&args),
         Command::Lineage(args) => catalog::lineage(&args),
         Command::Failures(args) => catalog::failures(&args),
-        Command::Status(args) => catalog::status(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Runs(args) => status::runs(&args),
+        Command::Verify(args) => upkeep::verify(&args),
+        Command::Clean(args) => upkeep::clean(&args),
         Command::Reveal(args) => reveal::reveal(&args),
         Command::Doctor => doctor::doctor(learner),
         Command::Completions { shell } => {
@@ -125,12 +140,17 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
     })
 }
 
-/// A panic in a stage becomes a failure row with its message; its backtrace on the screen would only hide the progress.
+/// A panic in a stage becomes a failure row with its message; its backtrace on the screen would only hide the progress. The
+/// same goes for the buffered writer of the file store, which panics when it is aborted after a failure, which is reported.
 fn quiet_worker_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let thread = std::thread::current();
-        if !thread.name().is_some_and(|name| name.starts_with("torcula-case-")) {
+        let of_a_case = thread.name().is_some_and(|name| name.starts_with("torcula-case-"));
+        let place = info.location().map(|place| place.file().replace('\\', "/"));
+        let of_the_writer =
+            place.is_some_and(|p| p.contains("/object_store-") && p.ends_with("buffered.rs"));
+        if !of_a_case && !of_the_writer {
             default(info);
         }
     }));
@@ -187,6 +207,12 @@ fn command_line() -> String {
     let mut words = vec!["torcula".to_owned()];
     words.extend(std::env::args().skip(1).map(|word| without_secret(&word)));
     words.join(" ")
+}
+
+/// Takes the lock of a catalog for a command that is no run.
+fn lock(catalog: &Catalog, what: &str) -> Result<Guard> {
+    let owner = Owner { what: what.to_owned(), run_id: None, command: command_line() };
+    lock::acquire(catalog.folder(), &owner, Arc::new(()))
 }
 
 /// An argument without the value of what is called a secret, and without passwords and tokens in addresses.

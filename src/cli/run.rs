@@ -7,12 +7,15 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::progress::{Mode, Progress};
+use super::watch::WatchArgs;
 use super::{bytes, command_line, key_value, output, runtime};
 use crate::engine::Stop;
 use crate::engine::learner::Learner;
 use crate::error::{Error, Result};
 use crate::pipeline::{self, Action, Pipeline};
+use crate::run::notify::{self, Message};
 use crate::run::{self, Ending, Options, RunSummary, StepReport};
+use crate::watch::Exports;
 
 /// Arguments that `run` and `explain` share.
 #[derive(Debug, Args)]
@@ -34,6 +37,8 @@ pub struct RunArgs {
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     progress: Mode,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// Arguments of `explain`.
@@ -58,6 +63,7 @@ impl RunArgs {
             ceiling_bytes: self.memory.unwrap_or(0).max(free / 10 * 8),
             command: command_line(),
             to: self.to.clone(),
+            exports: Exports::default(),
         }
     }
 }
@@ -84,11 +90,22 @@ pub fn run(args: &RunArgs, learner: Option<Arc<dyn Learner>>) -> Result<ExitCode
         Ok(pipeline) => pipeline,
         Err(code) => return Ok(code),
     };
-    let summary = execute(&pipeline, args, learner)?;
-    for line in steps_text(&summary.steps).lines() {
-        output::line(line);
+    let summary = execute(&pipeline, args, learner);
+    let message = match &summary {
+        Ok(summary) => Message::of(&pipeline, summary),
+        Err(error) => Message::of_error(&pipeline, error),
+    };
+    let code = summary.map(|summary| {
+        for line in steps_text(&summary.steps).lines() {
+            output::line(line);
+        }
+        finish(&summary)
+    });
+    // Last, when all is committed and printed: nobody waits for it.
+    for warning in pipeline.notify.iter().flat_map(|spec| notify::tell(spec, &message)) {
+        output::note(format!("warning: {warning}"));
     }
-    Ok(finish(&summary))
+    code
 }
 
 /// `torcula explain`.
@@ -115,18 +132,21 @@ fn execute(
     args: &RunArgs,
     learner: Option<Arc<dyn Learner>>,
 ) -> Result<RunSummary> {
-    let options = args.options();
+    let mut options = args.options();
     let steps = options.steps(pipeline)?;
     let needs_learner =
         steps.iter().any(|s| matches!(s.action, Action::Train(_) | Action::Infer(_)));
     if learner.is_none() && needs_learner {
         return Err(exec_training());
     }
+    let observer = Arc::new(Progress::new(args.watch.progress(args.progress)));
+    let watching = args.watch.start(&observer)?;
+    options.exports = watching.exports();
     let stop = Stop::default();
     let runtime = runtime()?;
     runtime.spawn(watch_signals(stop.clone()));
-    let observer = Arc::new(Progress::new(args.progress));
     let summary = runtime.block_on(run::run(pipeline, &options, learner, stop, observer));
+    watching.finish();
     // A case that will not end must not keep the process from ending.
     runtime.shutdown_background();
     summary
@@ -258,6 +278,10 @@ fn finish(summary: &RunSummary) -> ExitCode {
                 "what was done before is committed: mend it and give the same command again",
             );
         }
+        Ending::Alarm(reason) => output::error(
+            &Error::data(format!("the run is done, with an alarm: {reason}"))
+                .hint("see the difference report; `difference.alarms` in the pipeline says what raises one"),
+        ),
         Ending::OverLimit(reason) => {
             output::error(&Error::data(reason.clone()).hint(
                 "see `torcula failures`; mend the cases, or raise on_failure in the pipeline",

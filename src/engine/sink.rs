@@ -229,7 +229,7 @@ impl Sink for FileSink {
         let sidecar = self.sidecar(&case, &Value::Object(outputs));
         let path = folder.join(format!("{stem}_{tag}.json"));
         let published = files::publish(&path, |out| {
-            serde_json::to_writer_pretty(out, &sidecar).map_err(|e| Error::io(e.to_string()))
+            serde_json::to_writer_pretty(out, &sidecar).map_err(|e| std::io::Error::from(e).into())
         })?;
         written.bytes += published.bytes;
         written.records.push(self.artifact(&case.input, "sidecar", &path, &published));

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::privacy;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, Result};
 
 /// How much is read or written at a time, in bytes.
 const BLOCK: usize = 256 << 10;
@@ -39,19 +39,42 @@ pub fn publish(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) ->
     let Some(name) = path.file_name() else {
         return Err(Error::configuration(format!("{}: this path names no file", path.display())));
     };
-    fs::create_dir_all(folder).map_err(|e| io_error(folder, "cannot be made", &e))?;
+    make_folder(folder).map_err(|e| io_error(folder, "cannot be made", &e))?;
     let temporary = Temporary::beside(folder, &name.to_string_lossy());
     let failed = |e: &io::Error| io_error(path, "cannot be written", e);
     let file = File::create_new(&temporary.0).map_err(|e| failed(&e))?;
-    let hashing = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0 };
+    let hashing = Hashing { file, path, hasher: blake3::Hasher::new(), bytes: 0 };
     let mut writer = BufWriter::with_capacity(BLOCK, hashing);
     write(&mut writer)?;
-    let Hashing { file, hasher, bytes } = writer.into_inner().map_err(|e| failed(e.error()))?;
+    let Hashing { file, hasher, bytes, .. } =
+        writer.into_inner().map_err(|e| Error::from(e.into_error()))?;
     file.sync_all().map_err(|e| failed(&e))?;
     drop(file);
     fs::rename(&temporary.0, path).map_err(|e| failed(&e))?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| failed(&e))?;
+    sync_folder(path).map_err(|e| failed(&e))?;
     Ok(Published { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+/// Makes a folder, and those above it, so that they outlast a power loss.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
+    fs::create_dir_all(folder)?;
+    missing.iter().rev().try_for_each(|made| sync_folder(made))
+}
+
+/// Waits until the name of `path` is on the disk.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder)?.sync_all()
 }
 
 /// Whether a file name is one of [`publish`]'s temporary names, left by a process that was killed.
@@ -232,8 +255,7 @@ pub(crate) fn io_error(path: &Path, failed: &str, error: &io::Error) -> Error {
                 .hint("give the user who runs this the right to the file and its folders")
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::new(Fault::Resource, format!("{place} {failed}: the disk is full"))
-                .hint("free space, or write to another disk")
+            Error::disk_full(format!("{place} {failed}: the disk is full"))
         }
         _ => Error::io(format!("{place} {failed}: {error}")),
     }
@@ -276,15 +298,19 @@ impl Drop for Temporary {
 }
 
 /// A file that hashes and counts what passes into it.
-struct Hashing {
+struct Hashing<'p> {
     file: File,
+    /// The name that it will have.
+    path: &'p Path,
     hasher: blake3::Hasher,
     bytes: u64,
 }
 
-impl Write for Hashing {
+impl Write for Hashing<'_> {
     fn write(&mut self, block: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(block)?;
+        let n = self.file.write(block).map_err(|e| {
+            io::Error::new(e.kind(), format!("{} cannot be written: {e}", self.path.display()))
+        })?;
         self.hasher.update(&block[..n]);
         self.bytes += n as u64;
         Ok(n)
@@ -299,6 +325,7 @@ impl Write for Hashing {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
+    use crate::error::Fault;
 
     #[test]
     fn a_published_file_is_whole_and_hashed() {

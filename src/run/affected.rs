@@ -1,7 +1,6 @@
 //! What edits of the registry make a pipeline's next run do again.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
 
 use datafusion::prelude::{SessionContext, col, lit};
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use crate::catalog::{self, Catalog, CurationRow};
 use crate::error::Result;
 use crate::pipeline::{Action, Output, Pipeline, Step};
 
+use super::memo::Memo;
 use super::relations;
 use super::session::Growing;
 use super::{plan, split, train};
@@ -26,8 +26,8 @@ pub async fn affected(
     pipeline: &Pipeline,
     edits: &[CurationRow],
 ) -> Result<Vec<(String, String)>> {
-    let mut before = Growing::new(catalog.session_if(&[]).await?, pipeline, Arc::default());
-    let mut after = Growing::new(catalog.session_if(edits).await?, pipeline, Arc::default());
+    let mut before = Growing::new(catalog.session_if(&[]).await?, pipeline, Memo::of_a_reader());
+    let mut after = Growing::new(catalog.session_if(edits).await?, pipeline, Memo::of_a_reader());
     let ids: BTreeSet<&str> = edits.iter().map(|edit| edit.case_id.as_str()).collect();
     let mut affected = Affected::default();
     // A variable is asked for by the column that holds it.
@@ -44,7 +44,7 @@ pub async fn affected(
             }
             continue;
         }
-        if let Action::Report(_) = step.action {
+        if step.action.tells() {
             if !affected.lines.is_empty() {
                 affected.add(step, "written again, as in every run".to_owned());
             }

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Action, Output, Pipeline, Source, Step};
 use crate::stages::score::Score;
 
+use super::memo;
 use super::plan::{self, StagePlan};
-use super::session;
 
 /// Names that no user column has.
 const CASE: &str = "__case";
@@ -39,7 +39,7 @@ pub fn replace(ctx: &SessionContext, name: &str, frame: DataFrame) -> Result<()>
     Ok(())
 }
 
-/// The rows that a step reads: as its `from` says, without the cases that a curator excluded.
+/// The rows that a step reads: as its `from` says, without the cases that a curator excluded or whose files are gone.
 pub async fn input(ctx: &SessionContext, step: &Step) -> Result<DataFrame> {
     let all = asked(ctx, step).await?;
     let ids: Vec<Expr> = excluded(ctx).await?.into_iter().map(lit).collect();
@@ -51,7 +51,7 @@ pub async fn input(ctx: &SessionContext, step: &Step) -> Result<DataFrame> {
     }
 }
 
-/// The rows that a step's `from` asks for, with a column that says why a curator excluded the case; null where nobody did.
+/// The rows that a step's `from` asks for, with a column that says why the case is kept out; null where it is not.
 pub async fn with_curated(ctx: &SessionContext, step: &Step, column: &str) -> Result<DataFrame> {
     let all = without(asked(ctx, step).await?, &[column])?;
     let none = lit(ScalarValue::Utf8(None));
@@ -65,7 +65,7 @@ pub async fn with_curated(ctx: &SessionContext, step: &Step, column: &str) -> Re
     joined(all, found, JoinType::Right, &["case_id"], &[CASE])
 }
 
-/// The cases that curators excluded; people exclude few. A session of its own asks anew: an ingest may have brought more cases.
+/// The cases that are kept out: people exclude few, and few are removed. A session of its own asks anew: an ingest may have brought more cases.
 async fn excluded(ctx: &SessionContext) -> Result<Vec<String>> {
     let made = async {
         #[derive(Deserialize)]
@@ -77,7 +77,7 @@ async fn excluded(ctx: &SessionContext) -> Result<Vec<String>> {
         let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
         Ok(json!(rows.into_iter().map(|row| row.case_id).collect::<Vec<_>>()).to_string())
     };
-    let text = session::once(ctx, format!("{EXCLUDED} {}", ctx.session_id()), made).await?;
+    let text = memo::once(ctx, format!("{EXCLUDED} {}", ctx.session_id()), made).await?;
     serde_json::from_str(&text).map_err(|e| Error::bug(e.to_string()))
 }
 
@@ -230,7 +230,7 @@ pub(super) async fn relation(
     step: &Step,
 ) -> Result<Option<DataFrame>> {
     let query = match &step.action {
-        Action::Report(_) => return Ok(None),
+        Action::Difference(_) | Action::Report(_) => return Ok(None),
         Action::Ingest(ingest) => {
             format!("SELECT * FROM cases WHERE source = '{}'", ingest.source.replace('\'', "''"))
         }
@@ -243,7 +243,7 @@ pub(super) async fn relation(
         }
         Action::Split(split) => {
             let made = super::split::fingerprint(ctx, step, split);
-            let print = session::once(ctx, format!("split {}", step.name), made).await?;
+            let print = memo::once(ctx, format!("split {}", step.name), made).await?;
             let rows = ctx
                 .sql(&format!(
                     "SELECT DISTINCT case_id AS {CASE}, part FROM splits \

@@ -105,6 +105,11 @@ impl FileStat {
         }
     }
 
+    /// Whether the file is there now; variables, which have no file, always are.
+    pub fn is_there(&self) -> bool {
+        self.uri == VARIABLES || files::resolve(&self.uri).is_ok_and(|path| path.is_file())
+    }
+
     /// Hash of the bytes now. Variables have no file: their hash is their time of change.
     pub fn hash(&self) -> Result<String> {
         if self.uri == VARIABLES || self.uri.starts_with(PRIVACY) {
@@ -113,7 +118,7 @@ impl FileStat {
         if privacy::is_sealed(&self.uri) {
             return privacy::open(&self.uri, |path| Ok(files::hash_file(path)?.blake3));
         }
-        Ok(files::hash_file(Path::new(&self.uri))?.blake3)
+        Ok(files::hash_file(&files::resolve(&self.uri)?)?.blake3)
     }
 }
 

@@ -286,6 +286,7 @@ fn action<'n>(verb: &'n Entry, draft: &mut Draft<'n>, problems: &mut Problems) -
             Some(Action::Infer(infer))
         }
         "score" => read(node, at, problems).map(Action::Score),
+        "difference" => read(node, at, problems).map(Action::Difference),
         _ => read(node, at, problems).map(Action::Report),
     }
 }
