@@ -11,6 +11,7 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::cases::is_id;
 pub use super::cases::{CaseFiles, Finding, Scan};
+use super::quiet::quietly;
 use super::table::{Row, Separator, Table, is_missing, value};
 use super::{files, limits, nifti};
 use crate::error::{Error, Result};
@@ -303,7 +304,7 @@ const PARQUET_ROWS: usize = 64;
 
 fn read_parquet(path: &Path) -> Result<Table> {
     // The decoder stops at some contradictions in a file.
-    std::panic::catch_unwind(|| decode_parquet(path)).unwrap_or_else(|_| {
+    quietly(|| decode_parquet(path)).unwrap_or_else(|| {
         Err(Error::data(format!("{}: not a readable Parquet file", path.display())))
     })
 }

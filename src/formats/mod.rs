@@ -13,6 +13,7 @@ pub mod manifest;
 mod mapped;
 pub mod nifti;
 pub mod privacy;
+pub mod quiet;
 pub mod safetensors;
 pub mod shards;
 pub mod sidecar;

@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::formats::bids::{self, CaseFiles, Finding, Scan};
 use crate::formats::manifest::{self, ColumnMap};
 use crate::formats::privacy::{Applied, Privacy, is_sealed};
+use crate::formats::quiet::quietly;
 use crate::pipeline::{IngestParams, Output, Step};
 use crate::stages::ingest::{FileStat, Found, Ingest, has_column};
 
@@ -108,7 +109,9 @@ async fn scan(
         let source = params.bids.as_ref().or(params.manifest.as_ref()).cloned().unwrap_or_default();
         let Some(privacy) = privacy else { return Ok((files(&params)?, Applied::default())) };
         let clean = |error| privacy.scrubber_of_source(&source).clean_error(error);
-        let scan = quietly(|| files(&params))?.map_err(clean)?;
+        let scan = quietly(|| files(&params))
+            .ok_or_else(|| Error::bug("the scan of the registry ended by a panic"))?
+            .map_err(clean)?;
         let own = |name: &str| has_column(name);
         Ok(privacy.apply(scan, &source, own))
     });
@@ -122,15 +125,6 @@ async fn scan(
         }
     }
     Ok(scan)
-}
-
-/// Does the work on a thread whose panics the program does not print: their messages may quote what was read.
-fn quietly<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("torcula-case-scan".to_owned());
-        let thread = thread.spawn_scoped(scope, work)?;
-        thread.join().map_err(|_| Error::bug("the scan of the registry ended by a panic"))
-    })
 }
 
 /// The cases and findings of a registry as they are.

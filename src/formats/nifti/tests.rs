@@ -166,7 +166,8 @@ fn hostile_headers_are_refused_with_the_field_named() {
     refuses(108, &1e30f32.to_le_bytes(), "vox_offset");
     refuses(108, &f32::NAN.to_le_bytes(), "vox_offset is NaN");
     refuses(108, &(-352f32).to_le_bytes(), "vox_offset is -352");
-    refuses(108, &1e9f32.to_le_bytes(), "from byte 1000000000");
+    refuses(108, &1e7f32.to_le_bytes(), "from byte 10000000");
+    refuses(108, &1e9f32.to_le_bytes(), "extensions of more than 67.1 MB");
     refuses(70, &128i16.to_le_bytes(), "RGB");
     refuses(70, &32i16.to_le_bytes(), "complex");
     refuses(70, &1536i16.to_le_bytes(), "128-bit");

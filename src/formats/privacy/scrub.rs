@@ -138,8 +138,8 @@ impl Scrubber {
 
     fn clean_word(&self, word: &str) -> String {
         let slashed = word.len() > 1 && word.contains(['/', '\\']);
-        if slashed && !self.names_shown && !["n/a", "s/mm²", "n/a,"].contains(&word) {
-            let end = word.trim_end_matches([':', ',', ';', '.', '`', '"', ')']);
+        let end = word.trim_end_matches([':', ',', ';', '.', '`', '"', ')']);
+        if slashed && !self.names_shown && !["n/a", "s/mm²"].contains(&end) {
             return format!("{HIDDEN}{}", &word[end.len()..]);
         }
         tokens(word)
