@@ -175,7 +175,10 @@ fn each_change_makes_exactly_the_work_that_depends_on_it() {
     write(&torn);
     assert_eq!(nights.done(&[]), [0; 4]);
     let found = nights.difference();
-    assert_eq!((&found["counts"]["rescored"], &found["alarms"]), (&0.into(), &Value::Array(vec![])));
+    assert_eq!(
+        (&found["counts"]["rescored"], &found["alarms"]),
+        (&0.into(), &Value::Array(vec![]))
+    );
     assert!(found["against"]["run_id"].is_string());
     let (_, counts, text) = nights.night(&["rehash=true"]);
     assert_eq!((counts["external"], counts["prepared"]), ([1, 11, 0], [0, 11, 1]), "{text}");
