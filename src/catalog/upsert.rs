@@ -108,10 +108,7 @@ impl Catalog {
             }
             let opened = self.loaded(table).await?;
             match merge(opened, table, key, batches).await {
-                Ok(version) => {
-                    self.sync_commit(table, version).await?;
-                    return Ok(changed.len());
-                }
+                Ok(()) => return Ok(changed.len()),
                 Err(
                     DeltaTableError::Transaction { .. } | DeltaTableError::VersionAlreadyExists(_),
                 ) => tokio::time::sleep(backoff(attempt)).await,
@@ -149,17 +146,17 @@ impl Catalog {
     }
 }
 
-/// Replaces and adds rows in one commit; returns its version.
+/// Replaces and adds rows in one commit.
 async fn merge(
     opened: deltalake_core::DeltaTable,
     table: Table,
     key: &str,
     batches: Vec<RecordBatch>,
-) -> Result<i64, DeltaTableError> {
+) -> Result<(), DeltaTableError> {
     let source = SessionContext::new().read_batches(batches)?;
     let of = |alias: &str, name: &str| Expr::Column(Column::new(Some(alias), name));
     let columns = table.columns();
-    let (merged, _) = opened
+    opened
         .merge(source, of("stored", key).eq(of("incoming", key)))
         .with_target_alias("stored")
         .with_source_alias("incoming")
@@ -173,8 +170,8 @@ async fn merge(
                 .iter()
                 .fold(insert, |insert, column| insert.set(column.name, of("incoming", column.name)))
         })?
-        .await?;
-    Ok(merged.version().unwrap_or_default() as i64)
+        .await
+        .map(drop)
 }
 
 fn differs(old: &Value, new: &Value, ignored: &[&str]) -> bool {

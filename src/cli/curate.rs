@@ -34,7 +34,7 @@ enum Command {
     Set {
         /// The case
         case: String,
-        /// Columns and values; an empty value clears it
+        /// Columns and values, `variables.NAME` for what has no column of its own; an empty value clears it
         #[arg(required = true, value_name = "COLUMN=VALUE", value_parser = super::key_value)]
         values: Vec<(String, String)>,
         #[command(flatten)]
@@ -141,7 +141,10 @@ fn wishes(wishes: &[Wish], how: &How) -> Result<ExitCode> {
 }
 
 fn lock(catalog: &Catalog, dry_run: bool) -> Result<Option<catalog::lock::Guard>> {
-    if dry_run { Ok(None) } else { catalog::lock::acquire(catalog.folder(), "curation").map(Some) }
+    if dry_run {
+        return Ok(None);
+    }
+    super::lock(catalog, "curation").map(Some)
 }
 
 /// Shows the edits and what they affect, then makes them.

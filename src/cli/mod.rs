@@ -9,11 +9,15 @@ mod infer;
 mod models;
 mod output;
 mod progress;
+mod reveal;
 mod run;
 mod score;
+mod status;
 mod study;
 mod synth;
+mod upkeep;
 mod volume;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,8 +25,11 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::catalog::Catalog;
+use crate::catalog::lock::{self, Guard, Owner};
 use crate::engine::learner::Learner;
 use crate::error::{Error, Fault, Result};
+use crate::formats::files;
 
 /// Declared, streaming data pipelines for brain diffusion-weighted MRI.
 #[derive(Debug, Parser)]
@@ -69,8 +76,16 @@ enum Command {
     Lineage(catalog::LineageArgs),
     /// List quarantined cases with reasons and hints
     Failures(catalog::FailuresArgs),
-    /// Show the last runs of a catalog
-    Status(catalog::StatusArgs),
+    /// Show what is running or stuck, and when each pipeline last went well
+    Status(status::StatusArgs),
+    /// List the last runs of a catalog: times, how they ended, cases, rates
+    Runs(status::RunsArgs),
+    /// Check every artifact against the catalog by its bytes; --repair has the next run make the damaged ones again
+    Verify(upkeep::VerifyArgs),
+    /// Remove what crashes left and what nothing needs any more
+    Clean(upkeep::CleanArgs),
+    /// Say which cases of the registry stand behind pseudonyms (needs the key)
+    Reveal(reveal::RevealArgs),
     /// Check this machine: cores, memory, libtorch, CUDA
     Doctor,
     /// Print a completion script for a shell
@@ -85,6 +100,10 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
     crate::engine::memory::prepare();
     quiet_worker_panics();
     let cli = Cli::parse();
+    if let Err(error) = crate::formats::limits::check() {
+        output::error(&error);
+        return ExitCode::from(2);
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(&args, learner),
         Command::Check(args) => check::check(&args),
@@ -101,7 +120,11 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Curate(args) => curate::curate(&args),
         Command::Lineage(args) => catalog::lineage(&args),
         Command::Failures(args) => catalog::failures(&args),
-        Command::Status(args) => catalog::status(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Runs(args) => status::runs(&args),
+        Command::Verify(args) => upkeep::verify(&args),
+        Command::Clean(args) => upkeep::clean(&args),
+        Command::Reveal(args) => reveal::reveal(&args),
         Command::Doctor => doctor::doctor(learner),
         Command::Completions { shell } => {
             // Into memory first: clap panics where the pipe behind it is closed.
@@ -117,12 +140,17 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
     })
 }
 
-/// A panic in a stage becomes a failure row with its message; its backtrace on the screen would only hide the progress.
+/// A panic in a stage becomes a failure row with its message; its backtrace on the screen would only hide the progress. The
+/// same goes for the buffered writer of the file store, which panics when it is aborted after a failure, which is reported.
 fn quiet_worker_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let thread = std::thread::current();
-        if !thread.name().is_some_and(|name| name.starts_with("torcula-case-")) {
+        let of_a_case = thread.name().is_some_and(|name| name.starts_with("torcula-case-"));
+        let place = info.location().map(|place| place.file().replace('\\', "/"));
+        let of_the_writer =
+            place.is_some_and(|p| p.contains("/object_store-") && p.ends_with("buffered.rs"));
+        if !of_a_case && !of_the_writer {
             default(info);
         }
     }));
@@ -177,8 +205,26 @@ fn bytes(text: &str) -> std::result::Result<u64, String> {
 /// The command line, as it is written into the `runs` table.
 fn command_line() -> String {
     let mut words = vec!["torcula".to_owned()];
-    words.extend(std::env::args().skip(1));
+    words.extend(std::env::args().skip(1).map(|word| without_secret(&word)));
     words.join(" ")
+}
+
+/// Takes the lock of a catalog for a command that is no run.
+fn lock(catalog: &Catalog, what: &str) -> Result<Guard> {
+    let owner = Owner { what: what.to_owned(), run_id: None, command: command_line() };
+    lock::acquire(catalog.folder(), &owner, Arc::new(()))
+}
+
+/// An argument without the value of what is called a secret, and without passwords and tokens in addresses.
+fn without_secret(word: &str) -> String {
+    let secret = ["key", "token", "secret", "password", "credential"];
+    match word.split_once('=') {
+        Some((name, _)) if secret.iter().any(|s| name.to_ascii_lowercase().contains(s)) => {
+            format!("{name}=[hidden]")
+        }
+        Some((name, value)) => format!("{name}={}", files::without_secrets(value)),
+        None => files::without_secrets(word),
+    }
 }
 
 /// Where a command finds its catalog.
@@ -202,6 +248,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_recorded_command_line_has_no_secrets() {
+        for (word, kept) in [
+            ("data=/registry", "data=/registry"),
+            ("steps.a.notify.token=abc", "steps.a.notify.token=[hidden]"),
+            ("hook=https://me:abc@host/x?t=abc", "hook=https://host/x"),
+            ("s3://a:b@c/d", "s3://c/d"),
+            ("run", "run"),
+        ] {
+            assert_eq!(without_secret(word), kept);
+        }
     }
 
     #[test]

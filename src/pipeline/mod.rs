@@ -45,7 +45,8 @@ pub use self::phantom::{Phantom, PhantomParams};
 pub use self::plan::{Action, Output, Pipeline, Source, StageTest, StagesAction, Step, Union};
 pub use self::report_spec::ReportParams;
 pub use self::spec::{
-    FailureLimit, InferParams, IngestParams, ModelSource, ScoreParams, ShardParams, TrainStep,
+    FailureLimit, InferParams, IngestParams, ModelSource, Retention, ScoreParams, ShardParams,
+    TrainStep,
 };
 pub use self::study_spec::{CohortParams, Division, Exclusion, Membership, SplitParams};
 

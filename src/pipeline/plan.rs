@@ -10,7 +10,9 @@ use super::expect::Expectation;
 use super::night_spec::{DifferenceParams, NotifySpec};
 use super::phantom::PhantomParams;
 use super::report_spec::ReportParams;
-use super::spec::{FailureLimit, InferParams, IngestParams, ScoreParams, ShardParams, TrainStep};
+use super::spec::{
+    FailureLimit, InferParams, IngestParams, Retention, ScoreParams, ShardParams, TrainStep,
+};
 use super::study_spec::{CohortParams, Membership, SplitParams};
 use crate::engine::Slot;
 use crate::error::{Error, Result};
@@ -31,6 +33,8 @@ pub struct Pipeline {
     pub timeout_s: f64,
     /// How many cases may fail.
     pub on_failure: FailureLimit,
+    /// What `torcula clean` keeps of superseded artifacts, where the file says so.
+    pub retention: Option<Retention>,
     /// The steps: each stands after those that it depends on, otherwise in the order of the file.
     pub steps: Vec<Step>,
     /// Whom a run tells how it ended; no part of [`resolved`](Self::resolved), since it may hold an address with a secret.
@@ -268,6 +272,9 @@ impl Pipeline {
             "on_failure": json_of(&self.on_failure)?,
             "steps": steps,
         });
+        if let Some(retention) = &self.retention {
+            resolved["retention"] = json_of(retention)?;
+        }
         escape(&mut resolved);
         self.hash = blake3::hash(sorted(&resolved).to_string().as_bytes()).to_hex().to_string();
         self.resolved = resolved;

@@ -17,6 +17,7 @@ use super::phantom::PhantomParams;
 use super::report_spec::ReportParams;
 use crate::engine::Slot;
 use crate::engine::learner::TrainParams;
+use crate::formats::privacy::Policy;
 use crate::formats::shards::Precision;
 use crate::stages::StageSpec;
 
@@ -48,6 +49,9 @@ pub struct PipelineFile {
     /// How many cases may fail before the run counts as over its limit.
     #[serde(default)]
     pub on_failure: FailureLimit,
+    /// What `torcula clean` keeps of artifacts that nothing uses any more. Default: 30 days, and one version.
+    #[serde(default)]
+    pub retention: Option<Retention>,
     /// Whom a run tells how it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<NotifySpec>,
@@ -69,6 +73,22 @@ fn default_timeout_s() -> f64 {
 /// The catalog's tables; in the SQL of a step they can be read beside the steps.
 pub const TABLES: [&str; 9] =
     ["cases", "quality", "splits", "artifacts", "runs", "failures", "models", "scores", "curation"];
+
+/// How long artifacts of earlier parameters or bytes are kept. Those that present ones or a model were made from always are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Days after they were made.
+    pub keep_days: u32,
+    /// Newest versions of the artifacts of a case in a step, whatever their age.
+    pub keep_versions: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { keep_days: 30, keep_versions: 1 }
+    }
+}
 
 /// How many cases may fail. The limits that are given all hold; with none given, a quarter of the cases may fail.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -271,6 +291,9 @@ pub struct IngestParams {
     /// CSV, TSV or Parquet file with one row a case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<PathBuf>,
+    /// Folder that the files of a manifest must lie in, links followed. Default: the manifest's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
     /// Which column of the participants table or manifest holds what: `{ centre: site, age_y: Age }`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
@@ -281,6 +304,9 @@ pub struct IngestParams {
     /// Takes cases from a manifest without their images: enough for cohorts, splits and tables. No file but the manifest is
     /// opened, and a step that needs images says that there are none.
     pub metadata_only: bool,
+    /// What of its identifying parts is let into the catalog. Without it everything is taken as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Policy>,
     /// Whether to read and hash files again whose size and time of change are those of the last run.
     pub rehash: bool,
 }

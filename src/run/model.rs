@@ -14,7 +14,7 @@ use crate::pipeline::{InferParams, ModelSource, Pipeline, Step};
 use crate::stages::Check;
 use crate::stages::resample::Resample;
 
-use super::{Runner, plan, session};
+use super::{Runner, memo, plan};
 
 /// Metadata of a model that was trained by Torcula.
 const RESAMPLE: &str = "torcula.resample";
@@ -89,7 +89,7 @@ pub(super) fn missing(step: &str, action: &InferParams) -> Error {
 /// as the last run of that time recorded it.
 async fn of_file(ctx: &SessionContext, name: &str) -> Result<Option<ModelRow>> {
     let recorded = plan::newest_model(ctx, "name", name).await?;
-    if session::is_past(ctx) {
+    if memo::is_past(ctx) {
         return Ok(recorded);
     }
     let path = Path::new(name);
@@ -97,7 +97,7 @@ async fn of_file(ctx: &SessionContext, name: &str) -> Result<Option<ModelRow>> {
         let found = files::hash_file(path)?;
         Ok(json!([found.blake3, found.bytes]).to_string())
     };
-    let text = session::once(ctx, format!("model file {name}"), hashed).await?;
+    let text = memo::once(ctx, format!("model file {name}"), hashed).await?;
     let (blake3, bytes): (String, i64) =
         serde_json::from_str(&text).map_err(|e| Error::bug(e.to_string()))?;
     if let Some(row) = recorded.filter(|row| row.blake3 == blake3) {

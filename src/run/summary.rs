@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use datafusion::prelude::SessionContext;
 
 use crate::catalog::RunStatus;
-use crate::engine::Lineage;
+use crate::engine::{Lineage, Stop};
 use crate::error::Error;
 use crate::pipeline::{Action, Output, Pipeline, ReportParams, StagesAction};
 use crate::report::{self, LineageFacts, ReportJob};
@@ -28,6 +28,11 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Of a run that was told to stop, by someone or by a full disk.
+    pub fn stopped(stop: &Stop) -> Self {
+        stop.reason().cloned().map_or(Self::Stopped, Self::Failed)
+    }
+
     /// The word in the `runs` table.
     pub fn status(&self) -> RunStatus {
         match self {
@@ -127,6 +132,9 @@ pub fn report_job(pipeline: &Pipeline, params: &ReportParams, lineage: &Lineage)
         pipeline.steps.iter().any(|s| matches!(&s.action, Action::Split(split) if split.overfit));
     let same = "Trained and tested on the same cases (overfit): the scores prove that grids, orientation and \
         scoring agree, and say nothing about new cases.";
+    let prepared =
+        last(&|a| matches!(a, Action::Stages(StagesAction { output: Output::Files, .. })));
+    let way = prepared.as_deref().map(|step| pipeline.closure(&[step])).unwrap_or_default();
     ReportJob {
         title: if params.title.is_empty() { &pipeline.name } else { &params.title }.clone(),
         html: params.html.clone(),
@@ -138,9 +146,12 @@ pub fn report_job(pipeline: &Pipeline, params: &ReportParams, lineage: &Lineage)
             .filter(|s| !s.action.tells() && !matches!(s.action, Action::Train(_)))
             .map(|s| s.name.clone())
             .collect(),
-        prepared_step: last(&|a| {
-            matches!(a, Action::Stages(StagesAction { output: Output::Files, .. }))
-        }),
+        cohorts: way
+            .iter()
+            .filter(|s| matches!(s.action, Action::Cohort(_)))
+            .map(|s| s.name.clone())
+            .collect(),
+        prepared_step: prepared,
         split_step: last(&|a| matches!(a, Action::Split(_))),
         model_step: last(&|a| matches!(a, Action::Train(_))),
         predicted_step: last(&|a| matches!(a, Action::Infer(_))),

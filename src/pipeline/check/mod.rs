@@ -63,6 +63,7 @@ pub fn check(root: &Node, problems: &mut Problems) -> Option<Pipeline> {
         name: head.name,
         timeout_s: head.timeout_s,
         on_failure: head.on_failure.or_default(),
+        retention: head.retention,
         notify: head.notify,
         steps,
         tests: tests.into_iter().collect::<Option<_>>()?,

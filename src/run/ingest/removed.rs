@@ -59,8 +59,7 @@ pub(super) fn split(
 
 /// Whether the image that the case was read from is still a file. It is the first of its files.
 fn image_is_there(case: &Known) -> bool {
-    let files: Vec<FileStat> = serde_json::from_str(&case.files).unwrap_or_default();
-    files.first().is_some_and(FileStat::is_there)
+    case.stats().first().is_some_and(FileStat::is_there)
 }
 
 #[cfg(test)]
