@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{BufWriter, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use datafusion::prelude::SessionContext;
@@ -102,7 +101,7 @@ pub fn sql(args: &SqlArgs) -> Result<ExitCode> {
             (Err(error), Some(pipeline))
                 if error.fault() == Fault::Configuration && args.as_of.is_none() =>
             {
-                let ctx = session::until(&catalog, pipeline, None, &Arc::default()).await?;
+                let ctx = session::of_all(&catalog, pipeline).await?;
                 show(&ctx, &args.query, args.format, args.output.as_ref()).await
             }
             (shown, _) => shown,

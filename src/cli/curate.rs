@@ -36,7 +36,7 @@ enum Command {
     Set {
         /// The case
         case: String,
-        /// Columns and values; an empty value clears it
+        /// Columns and values, `variables.NAME` for what has no column of its own; an empty value clears it
         #[arg(required = true, value_name = "COLUMN=VALUE", value_parser = super::key_value)]
         values: Vec<(String, String)>,
         #[command(flatten)]

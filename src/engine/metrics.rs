@@ -12,8 +12,8 @@ pub trait Observer: Send + Sync {
     fn begin(&self, step: &str, todo: u64, unchanged: u64);
     /// A case ended.
     fn case(&self, outcome: &Outcome, metrics: &Metrics);
-    /// A training went on.
-    fn training(&self, event: &TrainEvent);
+    /// The training of a step went on; several steps may train at once.
+    fn training(&self, step: &str, event: &TrainEvent);
     /// Something worth a line.
     fn note(&self, text: &str);
     /// The step ended.
@@ -27,7 +27,7 @@ pub struct Silent;
 impl Observer for Silent {
     fn begin(&self, _: &str, _: u64, _: u64) {}
     fn case(&self, _: &Outcome, _: &Metrics) {}
-    fn training(&self, _: &TrainEvent) {}
+    fn training(&self, _: &str, _: &TrainEvent) {}
     fn note(&self, _: &str) {}
     fn end(&self, _: &str) {}
 }

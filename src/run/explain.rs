@@ -16,6 +16,7 @@ use crate::pipeline::{Action, Pipeline, Source, Step};
 use crate::watch::Live;
 use crate::watch::live::Identity;
 
+use super::memo::Memo;
 use super::{Options, Runner, plan, relations, session, stage_step};
 
 /// The plan of a pipeline as text; `verbose` adds DataFusion's physical plan under each operator. Runs nothing; where there is
@@ -38,7 +39,7 @@ pub async fn explain(pipeline: &Pipeline, options: &Options, verbose: bool) -> R
         live: Arc::new(Live::new(Identity::default(), options.jobs, budget, stop, observer)),
         learner: None,
         lineage: Lineage::default(),
-        memo: Arc::default(),
+        memo: Memo::of_a_reader(),
     };
     let mut text = format!(
         "pipeline {} (hash {}, seed {})\ncatalog {}{}\nartifacts {}\n",

@@ -6,12 +6,14 @@ pub mod curate;
 mod explain;
 mod history;
 mod ingest;
+mod memo;
 pub mod plan;
 pub mod relations;
 pub mod session;
 pub mod split;
 mod stage_step;
 mod summary;
+mod together;
 mod train;
 
 use std::collections::BTreeMap;
@@ -36,6 +38,7 @@ use crate::pipeline::{Action, Pipeline, Step};
 use crate::report;
 use crate::watch::live::{Identity, Tally};
 use crate::watch::{Exports, Live, status};
+use memo::Memo;
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -90,7 +93,7 @@ pub struct Runner<'a> {
     live: Arc<Live>,
     learner: Option<Arc<dyn Learner>>,
     lineage: Lineage,
-    memo: Arc<session::Memo>,
+    memo: Arc<Memo>,
 }
 
 /// What became of a step.
@@ -170,39 +173,48 @@ impl Runner<'_> {
     /// Runs these steps, to the first that ends the run.
     async fn steps(&mut self, chosen: Vec<&Step>) -> Result<(Vec<StepReport>, Ending)> {
         let mut steps = Vec::new();
-        for step in chosen {
+        let mut left = &chosen[..];
+        while !left.is_empty() {
             if steps.last().is_some_and(|before: &StepReport| before.done + before.failed > 0) {
                 self.tidy().await;
             }
-            self.lineage.seed = step.seed;
-            let report = match self.watched(step).await {
-                Ok(report) => report,
-                Err(_) if self.stop.is_set() => return Ok((steps, Ending::Stopped)),
-                Err(error) => {
-                    let error = error.context(format!("step {}", step.name));
-                    return Ok((steps, Ending::Failed(error)));
+            let (group, rest) = left.split_at(together::next(left));
+            left = rest;
+            self.lineage.seed = group[0].seed;
+            for (step, result) in together::run(self, group).await {
+                let report = match result {
+                    Ok(report) => report,
+                    Err(_) if self.stop.is_set() => return Ok((steps, Ending::Stopped)),
+                    Err(error) => {
+                        let error = error.context(format!("step {}", step.name));
+                        return Ok((steps, Ending::Failed(error)));
+                    }
+                };
+                self.lineage.catalog_version = self.catalog.cases_version()?;
+                if matches!(step.action, Action::Ingest(_)) {
+                    self.memo.forget_rows();
                 }
-            };
-            self.lineage.catalog_version = self.catalog.cases_version()?;
-            let over = summary::over_limit(self.pipeline, &report);
-            steps.push(report);
+                self.memo.settle(&step.name);
+                let over = summary::over_limit(self.pipeline, &report);
+                steps.push(report);
+                if let Some(reason) = over {
+                    return Ok((steps, Ending::OverLimit(reason)));
+                }
+            }
             if self.stop.is_set() {
                 return Ok((steps, Ending::Stopped));
-            }
-            if let Some(reason) = over {
-                return Ok((steps, Ending::OverLimit(reason)));
             }
         }
         Ok((steps, Ending::Done))
     }
 
-    /// A step, with its span and its place in what is exported.
-    async fn watched(&self, step: &Step) -> Result<StepReport> {
+    /// A step, with its span and its place in what is exported. Of those that run side by side it is number `place`, from 0.
+    async fn watched(&self, step: &Step, place: usize) -> Result<StepReport> {
         let started = Instant::now();
         self.live.step(&step.name);
         let (name, action) = (step.name.as_str(), step.action.name());
         let span = tracing::info_span!("step", step = name, action, otel.status_code = Empty);
-        let mut report = match self.step(step).instrument(span.clone()).await {
+        let mut report = match self.step(step, place).instrument(span.clone()).await {
             Ok(report) => report,
             Err(error) => {
                 span.record("otel.status_code", "error");
@@ -213,7 +225,7 @@ impl Runner<'_> {
         };
         report.elapsed = started.elapsed();
         let tally = report.tally();
-        self.live.step_ended(tally);
+        self.live.step_ended(name, tally);
         let Tally { done, failed, unchanged, known_failed, .. } = tally;
         let seconds = report.elapsed.as_secs_f64();
         span.in_scope(|| {
@@ -222,12 +234,12 @@ impl Runner<'_> {
         Ok(report)
     }
 
-    async fn step(&self, step: &Step) -> Result<StepReport> {
+    async fn step(&self, step: &Step, place: usize) -> Result<StepReport> {
         match &step.action {
             Action::Ingest(action) => ingest::run(self, step, action).await,
             Action::Cohort(action) => cohort::run(self, step, action).await,
             Action::Split(action) => split::run(self, step, action).await,
-            Action::Train(action) => train::run(self, step, action).await,
+            Action::Train(action) => train::run(self, step, action, place).await,
             Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
                 stage_step::run(self, step).await
             }

@@ -84,8 +84,16 @@ impl Live {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The step that began last: cases come from one step at a time.
     fn at_work(&self, change: impl FnOnce(&mut StepState)) {
         if let Some(step) = self.state().steps.last_mut() {
+            step.progressed_at = Timestamp::now();
+            change(step);
+        }
+    }
+
+    fn at(&self, name: &str, change: impl FnOnce(&mut StepState)) {
+        if let Some(step) = self.state().steps.iter_mut().rev().find(|step| step.name == name) {
             step.progressed_at = Timestamp::now();
             change(step);
         }
@@ -118,9 +126,9 @@ impl Live {
         self.at_work(|step| step.metrics.push(Arc::clone(metrics)));
     }
 
-    /// The step at work ended, with all that it counted.
-    pub fn step_ended(&self, tally: Tally) {
-        self.at_work(|step| {
+    /// A step ended, with all that it counted.
+    pub fn step_ended(&self, name: &str, tally: Tally) {
+        self.at(name, |step| {
             step.took = Some(step.began.elapsed());
             step.tally = Tally { stopped: step.tally.stopped, ..tally };
         });
@@ -232,7 +240,7 @@ impl Live {
 
 impl Observer for Live {
     fn begin(&self, step: &str, todo: u64, unchanged: u64) {
-        self.at_work(|step| {
+        self.at(step, |step| {
             step.todo = todo;
             step.tally.unchanged = unchanged;
         });
@@ -248,14 +256,14 @@ impl Observer for Live {
         self.observer.case(outcome, metrics);
     }
 
-    fn training(&self, event: &TrainEvent) {
+    fn training(&self, step: &str, event: &TrainEvent) {
         match event {
-            TrainEvent::Batch(batch) => self.at_work(|step| {
+            TrainEvent::Batch(batch) => self.at(step, |step| {
                 step.feed_wait = Some(batch.feed_wait_share);
                 step.epoch = Some(batch.epoch - 1);
             }),
             TrainEvent::Epoch(epoch) => {
-                self.at_work(|step| {
+                self.at(step, |step| {
                     step.feed_wait = Some(epoch.feed_wait_share);
                     step.epoch = Some(epoch.epoch);
                 });
@@ -270,7 +278,7 @@ impl Observer for Live {
                 );
             }
         }
-        self.observer.training(event);
+        self.observer.training(step, event);
     }
 
     fn note(&self, text: &str) {
@@ -285,7 +293,8 @@ impl Observer for Live {
 impl Vitals for Live {
     fn progress(&self) -> Option<Progress> {
         let state = self.state();
-        let step = state.steps.last()?;
+        let at_work = state.steps.iter().rev().find(|step| step.took.is_none());
+        let step = at_work.or(state.steps.last())?;
         let sum = |of: fn(&Tally) -> u64| state.steps.iter().map(|s| of(&s.tally)).sum();
         let training = step.epoch.map(|epoch| epoch as u64);
         Some(Progress {
@@ -351,7 +360,10 @@ mod tests {
         assert_eq!(value(&live, &metric::STAGE_CASES, &["prepared", "n4", "done"]), Some(0.0));
         let progress = live.progress();
         assert_eq!(progress.map(|p| (p.todo, p.done, p.failed)), Some((5, 1, 1)));
-        live.step_ended(Tally { done: 4, failed: 1, unchanged: 9, known_failed: 1, stopped: 0 });
+        live.step_ended(
+            "prepared",
+            Tally { done: 4, failed: 1, unchanged: 9, known_failed: 1, stopped: 0 },
+        );
         live.step("split");
         assert_eq!(value(&live, &metric::CASES, &["prepared", "known_failed"]), Some(1.0));
         assert_eq!(value(&live, &metric::QUEUE, &["prepared"]), Some(0.0));
