@@ -2,6 +2,7 @@
 //! the case, a configuration fault stops before anything runs, a transient fault is tried again by the next run.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 /// The result of everything here that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -52,12 +53,13 @@ pub struct Error {
     fault: Fault,
     reason: String,
     hint: Option<String>,
+    disk_full: bool,
 }
 
 impl Error {
     /// An error of the given fault. `reason` names the file or key, what was found and what was expected.
     pub fn new(fault: Fault, reason: impl Into<String>) -> Self {
-        Self { fault, reason: reason.into(), hint: None }
+        Self { fault, reason: reason.into(), hint: None, disk_full: false }
     }
 
     /// The pipeline or the command line is wrong.
@@ -78,6 +80,14 @@ impl Error {
     /// Memory, disk or a device ran out.
     pub fn resource(reason: impl Into<String>) -> Self {
         Self::new(Fault::Resource, reason)
+    }
+
+    /// No space is left where something is to be written. Every other write would fail the same way, so it ends the run.
+    pub fn disk_full(reason: impl Into<String>) -> Self {
+        let error = Self { disk_full: true, ..Self::resource(reason) };
+        error.hint(
+            "free space, or write to another disk, then run again; what was committed is safe",
+        )
     }
 
     /// A mistake of Torcula itself.
@@ -104,9 +114,21 @@ impl Error {
         self
     }
 
+    /// The same error with its reason and hint written anew.
+    #[must_use]
+    pub fn rewritten(self, write: impl Fn(&str) -> String) -> Self {
+        let (reason, hint) = (write(&self.reason), self.hint.as_deref().map(write));
+        Self { reason, hint, ..self }
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         self.fault
+    }
+
+    /// Whether a disk was full.
+    pub fn is_disk_full(&self) -> bool {
+        self.disk_full
     }
 
     /// What was found and what was expected, without the hint.
@@ -134,6 +156,9 @@ impl std::error::Error for Error {}
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Self::io(error.to_string())
+        match error.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::disk_full(error.to_string()),
+            _ => Self::io(error.to_string()),
+        }
     }
 }

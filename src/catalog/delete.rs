@@ -1,4 +1,5 @@
-//! Taking cases out of `cases`: those that ingest had to quarantine after an earlier run had read them.
+//! Taking rows out by their key: cases that ingest had to quarantine after an earlier run had read them, and artifacts and
+//! models whose files are gone or no longer wanted.
 
 use datafusion::prelude::{col, in_list, lit};
 use deltalake_core::DeltaTableError;
@@ -11,25 +12,31 @@ use crate::error::{Error, Result};
 
 /// How often a deletion is tried again after another writer changed the table.
 const ATTEMPTS: u32 = 16;
+/// Keys in one commit.
+const CHUNK: usize = 1000;
 
 impl Catalog {
-    /// Deletes these cases in one commit; earlier versions of the table keep them. Ids that are not there do nothing.
+    /// Deletes the rows whose first key (`case_id` of cases, `artifact_id` of artifacts, `model_id` of models) is one of
+    /// these, in a commit for every 1,000; earlier versions of the table keep them. Keys that are not there do nothing.
     ///
     /// # Errors
     /// The folder cannot be written. Hold the lock, as for [`Catalog::upsert_cases`].
-    pub async fn delete_cases(&self, ids: &[String]) -> Result<()> {
-        let table = Table::Cases;
+    pub async fn delete_rows(&self, table: Table, keys: &[String]) -> Result<()> {
+        for keys in keys.chunks(CHUNK) {
+            self.delete_chunk(table, keys).await?;
+        }
+        // The tail that appends had kept does not know the new versions.
+        *self.inner.tails[table as usize].lock().await = None;
+        Ok(())
+    }
+
+    async fn delete_chunk(&self, table: Table, keys: &[String]) -> Result<()> {
         for attempt in 0..ATTEMPTS {
             let opened = self.loaded(table).await?;
-            let wanted = ids.iter().map(|id| lit(id.as_str())).collect();
-            let predicate = in_list(col("case_id"), wanted, false);
+            let wanted = keys.iter().map(|key| lit(key.as_str())).collect();
+            let predicate = in_list(col(table.keys()[0]), wanted, false);
             match opened.delete().with_predicate(predicate).await {
-                Ok((deleted, _)) => {
-                    let version = deleted.version().unwrap_or_default();
-                    return self
-                        .sync_commit(table, i64::try_from(version).unwrap_or(i64::MAX))
-                        .await;
-                }
+                Ok(_) => return Ok(()),
                 Err(
                     DeltaTableError::Transaction { .. } | DeltaTableError::VersionAlreadyExists(_),
                 ) => tokio::time::sleep(backoff(attempt)).await,

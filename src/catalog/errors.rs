@@ -53,7 +53,7 @@ fn stored(error: &(dyn std::error::Error + 'static), reason: &str) -> Error {
         if let Some(error) = inner.downcast_ref::<io::Error>() {
             match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                    return Error::resource(reason).hint("free some disk space, then run again");
+                    return Error::disk_full(reason);
                 }
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                     return Error::io(reason).hint("give yourself access to the catalog's folder");

@@ -15,6 +15,7 @@
 
 pub mod curation;
 mod delete;
+mod durable;
 mod errors;
 pub mod format;
 pub mod lineage;
@@ -24,6 +25,7 @@ mod schema;
 mod session;
 mod store;
 mod time;
+mod torn;
 mod travel;
 mod udf;
 mod upkeep;

@@ -20,12 +20,16 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use super::schema::Table;
-use super::{Timestamp, errors};
+use super::{Timestamp, durable, errors};
 use crate::error::{Error, Result};
+use crate::formats::files::make_folder;
 
 /// Commits between two checkpoints of a log. Opening a table decodes all commits since the last one at once, in some
 /// 1.5 MB each.
 pub(super) const CHECKPOINT_EVERY: i64 = 10;
+
+/// The file of a log that names its last checkpoint.
+pub(super) const LAST_CHECKPOINT: &str = "_last_checkpoint";
 
 /// A catalog in a folder. Clones share one handle, which writes one commit a table at a time.
 #[derive(Debug, Clone)]
@@ -40,33 +44,38 @@ pub(super) struct Inner {
     pub(super) tails: [Mutex<Option<BlindDeltaTable>>; Table::ALL.len()],
     /// Held while rows of `cases` or `runs` are replaced.
     pub(super) upserting: Mutex<()>,
+    /// What was set aside when it was opened.
+    repairs: Vec<String>,
 }
 
 impl Catalog {
-    /// Opens the catalog in `folder`, or makes one there. A catalog that was left half made is completed, and a last
-    /// commit that a power loss tore is set aside.
+    /// Opens the catalog in `folder`, or makes one there. A catalog that was left half made is completed, and what a
+    /// power loss tore is set aside ([`Catalog::repairs`]). Hold the lock.
     ///
     /// # Errors
     /// The folder cannot be written, or a table there has other columns than this version of Torcula writes.
     pub async fn create_or_open(folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder).map_err(|error| errors::file("make", folder, &error))?;
-        let catalog = Self::at(folder)?;
+        make_folder(folder).map_err(|error| errors::file("make", folder, &error))?;
+        let catalog = Self::at(folder, Vec::new())?;
+        let mut repairs = Vec::new();
         // `cases` last: a moment that it knows is then one that every table knows.
         for table in Table::ALL.into_iter().rev() {
             if catalog.has(table) {
-                catalog.set_torn_commit_aside(table)?;
+                repairs.extend(catalog.set_torn_aside(table)?);
             }
             if !catalog.has(table) {
                 catalog.create(table).await?;
             }
         }
+        let catalog = Self::at(folder, repairs)?;
+        catalog.complete(Table::Cases).await?;
         Ok(catalog)
     }
 
     /// Opens the catalog in `folder`. Reads none of its rows.
     ///
     /// # Errors
-    /// The folder is not a catalog, or the newest commit of a table is torn.
+    /// The folder is not a catalog, or the newest commit of a table, or a checkpoint, is torn.
     pub async fn open(folder: &Path) -> Result<Self> {
         let advice = "name the folder of a catalog, or make one: `torcula run PIPELINE.yaml` makes the folder that \
                       the pipeline's `catalog:` names";
@@ -74,7 +83,7 @@ impl Catalog {
             let reason = format!("there is no catalog at {}: no such folder", folder.display());
             return Err(Error::configuration(reason).hint(advice));
         }
-        let catalog = Self::at(folder)?;
+        let catalog = Self::at(folder, Vec::new())?;
         for table in Table::ALL {
             if table == Table::Curation && !catalog.has(table) && catalog.has(Table::Cases) {
                 // A catalog from before people could edit it.
@@ -85,11 +94,8 @@ impl Catalog {
                     format!("{} is not a catalog: it has no table '{table}'", folder.display());
                 return Err(Error::configuration(reason).hint(advice));
             }
-            if let Some(torn) = catalog.torn_commit(table)? {
-                let reason = format!("{} is not a whole commit", torn.display());
-                return Err(Error::io(reason).hint(
-                    "a power loss tore it; `torcula run` sets it aside and redoes the work",
-                ));
+            if let Some(torn) = catalog.torn(table)? {
+                return Err(torn.error());
             }
         }
         Ok(catalog)
@@ -98,6 +104,11 @@ impl Catalog {
     /// The folder, as an absolute path.
     pub fn folder(&self) -> &Path {
         &self.inner.folder
+    }
+
+    /// What a power loss had torn and [`Catalog::create_or_open`] set aside, for people.
+    pub fn repairs(&self) -> &[String] {
+        &self.inner.repairs
     }
 
     /// The newest version of every table.
@@ -129,7 +140,7 @@ impl Catalog {
 
     /// The version of the last checkpoint, 0 where there is none.
     pub(super) fn checkpointed(&self, table: Table) -> i64 {
-        fs::read(self.log(table).join("_last_checkpoint"))
+        fs::read(self.log(table).join(LAST_CHECKPOINT))
             .ok()
             .and_then(|text| serde_json::from_slice::<Value>(&text).ok()?.get("version")?.as_i64())
             .filter(|version| self.commit(table, *version).exists())
@@ -202,11 +213,12 @@ impl Catalog {
         })
     }
 
-    fn at(folder: &Path) -> Result<Self> {
+    fn at(folder: &Path, repairs: Vec<String>) -> Result<Self> {
+        durable::register();
         let folder =
             fs::canonicalize(folder).map_err(|error| errors::file("open", folder, &error))?;
         let tails = std::array::from_fn(|_| Mutex::new(None));
-        Ok(Self { inner: Arc::new(Inner { folder, tails, upserting: Mutex::new(()) }) })
+        Ok(Self { inner: Arc::new(Inner { folder, tails, upserting: Mutex::new(()), repairs }) })
     }
 
     fn has(&self, table: Table) -> bool {
@@ -216,7 +228,7 @@ impl Catalog {
     async fn create(&self, table: Table) -> Result<()> {
         let failed = |error: DeltaTableError| errors::delta("make", table, &error);
         let folder = self.table_folder(table);
-        fs::create_dir_all(&folder).map_err(|error| errors::file("make", &folder, &error))?;
+        make_folder(&folder).map_err(|error| errors::file("make", &folder, &error))?;
         let columns: StructType = table
             .arrow_schema()
             .as_ref()
@@ -248,33 +260,24 @@ impl Catalog {
             // Another process made it meanwhile.
             Err(_) if self.has(table) => Ok(()),
             Err(error) => Err(failed(error)),
-            // Synced by the first append: until then there is nothing to lose.
             Ok(_) => Ok(()),
         }
     }
 
-    /// The newest commit, where it is torn: object stores write it whole or not at all, but a power loss can empty
-    /// what was not yet on the disk.
-    fn torn_commit(&self, table: Table) -> Result<Option<PathBuf>> {
-        let newest = self.commit(table, self.version(table)?);
-        let text = fs::read(&newest).map_err(|error| errors::file("read", &newest, &error))?;
-        let whole = text.ends_with(b"}") || text.ends_with(b"}\n");
-        let parses = |line: &[u8]| {
-            line.is_empty() || serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok()
-        };
-        let torn = !whole || !text.split(|byte| *byte == b'\n').all(parses);
-        Ok(torn.then_some(newest))
-    }
-
-    fn set_torn_commit_aside(&self, table: Table) -> Result<()> {
-        while let Some(torn) = self.torn_commit(table)? {
-            if self.version(table)? == 0 {
-                // It was to make the table, which holds no rows yet.
-                return fs::remove_file(&torn)
-                    .map_err(|error| errors::file("remove", &torn, &error));
-            }
-            fs::rename(&torn, torn.with_extension("json.torn"))
-                .map_err(|error| errors::file("set aside", &torn, &error))?;
+    /// Adds the columns that a table from an earlier version of Torcula lacks; its rows are null there.
+    async fn complete(&self, table: Table) -> Result<()> {
+        let failed = |error: DeltaTableError| errors::delta("update", table, &error);
+        let opened = self.loaded(table).await?;
+        let there = opened.snapshot().map_err(failed)?.schema();
+        let wanted: StructType = table
+            .arrow_schema()
+            .as_ref()
+            .try_into_kernel()
+            .map_err(|error: arrow::error::ArrowError| Error::bug(error.to_string()))?;
+        let lacking: Vec<_> =
+            wanted.fields().filter(|field| there.field(field.name()).is_none()).cloned().collect();
+        if !lacking.is_empty() {
+            opened.add_columns().with_fields(lacking).await.map_err(failed)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::num::NonZeroU64;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -57,14 +57,7 @@ impl Catalog {
         if small < fewest {
             return Ok(());
         }
-        let before = loaded.version();
-        let compacted = put_together(loaded).await.map_err(failed)?;
-        match compacted.version() {
-            Some(version) if compacted.version() != before => {
-                self.sync_commit(table, version as i64).await
-            }
-            _ => Ok(()),
-        }
+        put_together(loaded).await.map_err(failed)
     }
 
     /// Writes a checkpoint of the newest version, so that opening need not read the log from its start.
@@ -77,22 +70,43 @@ impl Catalog {
 
     /// Removes Parquet files and staging files that no commit names and that are older than `age`; returns how many.
     pub(super) fn sweep(&self, table: Table, age: Duration) -> Result<usize> {
-        let folder = self.table_folder(table);
+        let orphans = self.orphans(table, age)?;
+        Ok(orphans.into_iter().filter(|path| fs::remove_file(path).is_ok()).count())
+    }
+
+    /// Files of the tables that no version needs, and that are older than `age`; true for checkpoints that a later one
+    /// stands for.
+    ///
+    /// # Errors
+    /// A folder or a log cannot be read.
+    pub fn unneeded_files(&self, age: Duration) -> Result<Vec<(PathBuf, bool)>> {
+        let mut found = Vec::new();
+        for table in Table::ALL {
+            found.extend(self.orphans(table, age)?.into_iter().map(|path| (path, false)));
+            let log = self.log(table);
+            let mut torn = old_files(&log, age)?;
+            torn.retain(|name| name.ends_with(".torn"));
+            found.extend(torn.iter().map(|name| (log.join(name), false)));
+            let last = self.checkpointed(table);
+            let earlier = (0..last).map(|version| self.checkpoint_file(table, version));
+            found.extend(earlier.filter(|path| path.exists()).map(|path| (path, true)));
+        }
+        Ok(found)
+    }
+
+    /// Parquet files and staging files that no commit names and that are older than `age`.
+    fn orphans(&self, table: Table, age: Duration) -> Result<Vec<PathBuf>> {
+        let (folder, log) = (self.table_folder(table), self.log(table));
         let mut candidates = old_files(&folder, age)?;
         candidates.retain(|name| name.contains(".parquet"));
-        let mut staged = old_files(&self.log(table), age)?;
-        staged.retain(|name| name.contains('#') || name.contains(".tmp"));
-        let mut removed = 0;
         if !candidates.is_empty() {
             let named = self.named_files(table)?;
-            for name in candidates.iter().filter(|name| !named.contains(*name)) {
-                removed += usize::from(fs::remove_file(folder.join(name)).is_ok());
-            }
+            candidates.retain(|name| !named.contains(name));
         }
-        for name in staged {
-            removed += usize::from(fs::remove_file(self.log(table).join(name)).is_ok());
-        }
-        Ok(removed)
+        let mut staged = old_files(&log, age)?;
+        staged.retain(|name| name.contains('#') || name.ends_with(".tmp"));
+        let candidates = candidates.iter().map(|name| folder.join(name));
+        Ok(candidates.chain(staged.iter().map(|name| log.join(name))).collect())
     }
 
     /// Every data file that any commit of a table ever added.
@@ -108,21 +122,21 @@ impl Catalog {
     }
 }
 
-async fn put_together(table: DeltaTable) -> Result<DeltaTable, DeltaTableError> {
+async fn put_together(table: DeltaTable) -> Result<(), DeltaTableError> {
     let properties =
         WriterProperties::builder().set_max_row_group_row_count(Some(ROW_GROUP_ROWS)).build();
     // One file after the other, in small batches: this shares the memory of a run.
     let mut session = create_session().state();
     let config = session.config_mut();
     *config = config.clone().with_target_partitions(1).with_batch_size(BATCH_ROWS);
-    let (table, _) = table
+    table
         .optimize()
         .with_target_size(TARGET_BYTES)
         .with_writer_properties(properties)
         .with_session_state(Arc::new(session))
         .with_max_concurrent_tasks(1)
-        .await?;
-    Ok(table)
+        .await
+        .map(drop)
 }
 
 /// The names of a folder's files that were last written longer than `age` ago.

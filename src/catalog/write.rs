@@ -5,12 +5,9 @@
 //! of the log, cannot conflict with other appends, upserts or compactions, and when another writer takes the
 //! version it wanted it takes the next one.
 //!
-//! Power loss: the file store does not sync what it writes, so that is done here, for the data before the commit and
-//! for the commit after it. In the moment between, a power loss can tear the newest commit;
-//! [`Catalog::create_or_open`] recognises that and sets it aside.
+//! Power loss: every file is synced before it has its name (`durable`), the data before the commit that names it.
 
-use std::fs::{self, File};
-use std::path::PathBuf;
+use std::fs;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -90,10 +87,6 @@ impl Catalog {
             ))
             .hint("use the version of Torcula that made the catalog, or a new catalog folder"));
         }
-        if tail.version() == 0 {
-            let (folder, log) = (self.table_folder(table), self.log(table));
-            sync_aside(vec![self.commit(table, 0), log, folder, self.folder().to_owned()]).await?;
-        }
         Ok(tail)
     }
 
@@ -108,23 +101,7 @@ impl Catalog {
         for batch in batches {
             writer.write(batch).await.map_err(failed)?;
         }
-        let files = writer.flush().await.map_err(failed)?;
-        let folder = self.table_folder(table);
-        let mut paths: Vec<_> = files.iter().map(|file| folder.join(&file.path)).collect();
-        paths.push(folder);
-        sync_aside(paths).await?;
-        Ok(files)
-    }
-
-    /// Puts a commit that the table store made, and the files that it names, on the disk.
-    pub(super) async fn sync_commit(&self, table: Table, version: i64) -> Result<()> {
-        let commit = self.commit(table, version);
-        let text =
-            fs::read_to_string(&commit).map_err(|error| errors::file("read", &commit, &error))?;
-        let folder = self.table_folder(table);
-        let mut paths: Vec<_> = added_files(&text).map(|file| folder.join(file)).collect();
-        paths.extend([folder, commit, self.log(table)]);
-        sync_aside(paths).await
+        writer.flush().await.map_err(failed)
     }
 
     async fn commit_files(
@@ -135,12 +112,12 @@ impl Catalog {
     ) -> Result<i64> {
         for attempt in 0..ATTEMPTS {
             match tail.commit(files.clone()).await {
-                Ok(version) => {
-                    let version = version as i64;
-                    sync_aside(vec![self.commit(table, version), self.log(table)]).await?;
-                    return Ok(version);
-                }
-                Err(DeltaTableError::VersionAlreadyExists(_)) => {
+                Ok(version) => return Ok(version as i64),
+                Err(DeltaTableError::VersionAlreadyExists(version)) => {
+                    // A write whose answer was an error may have happened all the same, and was tried again.
+                    if self.names(table, version as i64, &files) {
+                        return Ok(version as i64);
+                    }
                     tokio::time::sleep(backoff(attempt)).await;
                     *tail = self.tail(table).await?;
                 }
@@ -151,6 +128,12 @@ impl Catalog {
             "other writers took {ATTEMPTS} versions of the table '{table}' in turn"
         ))
         .hint("run again; nothing was appended"))
+    }
+
+    /// Whether a commit is the one that adds these files.
+    fn names(&self, table: Table, version: i64, files: &[Add]) -> bool {
+        let text = fs::read_to_string(self.commit(table, version)).unwrap_or_default();
+        files.first().is_some_and(|file| added_files(&text).any(|path| path == file.path))
     }
 }
 
@@ -186,20 +169,4 @@ pub(super) fn added_files(commit: &str) -> impl Iterator<Item = String> + '_ {
         let action: Value = serde_json::from_str(line).ok()?;
         action.pointer("/add/path")?.as_str().map(str::to_owned)
     })
-}
-
-/// Waits until files, and entries of folders, are on the disk.
-fn sync(paths: &[PathBuf]) -> Result<()> {
-    for path in paths {
-        File::open(path)
-            .and_then(|file| file.sync_all())
-            .map_err(|error| errors::file("sync", path, &error))?;
-    }
-    Ok(())
-}
-
-async fn sync_aside(paths: Vec<PathBuf>) -> Result<()> {
-    tokio::task::spawn_blocking(move || sync(&paths))
-        .await
-        .map_err(|error| Error::bug(error.to_string()))?
 }

@@ -1,21 +1,40 @@
 //! Stopping: the whole run (Ctrl-C), or one case (time limit, a dropped stream), without killing a thread.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::Error;
 
 /// Set once, seen by everyone: the run is to stop.
 #[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<AtomicBool>);
+pub struct Stop(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    stop: AtomicBool,
+    reason: OnceLock<Error>,
+}
 
 impl Stop {
     /// Asks everything to stop.
     pub fn set(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.stop.store(true, Ordering::SeqCst);
+    }
+
+    /// Asks everything to stop because going on is of no use: the disk is full.
+    pub fn halt(&self, reason: Error) {
+        self.0.reason.get_or_init(|| reason);
+        self.set();
     }
 
     /// Whether the run is to stop.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.stop.load(Ordering::SeqCst)
+    }
+
+    /// Why going on is of no use, where nobody asked for the stop.
+    pub fn reason(&self) -> Option<&Error> {
+        self.0.reason.get()
     }
 }
 

@@ -197,6 +197,11 @@ impl Work {
             Err(error) if error.fault() == Fault::Cancelled => {
                 self.outcome(&input, Status::Stopped, None, Vec::new())
             }
+            // Nothing is wrong with the case, and no other one could be written either.
+            Err(error) if error.is_disk_full() => {
+                self.stop.halt(error.context(format!("{}, {stage}", input.case_id)));
+                self.outcome(&input, Status::Stopped, None, Vec::new())
+            }
             Err(error) => self.failed(&input, stage, &error, records),
         }
     }

@@ -10,7 +10,8 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::error::{Error, Fault, Result};
+use super::privacy;
+use crate::error::{Error, Result};
 
 /// How much is read or written at a time, in bytes.
 const BLOCK: usize = 256 << 10;
@@ -38,19 +39,42 @@ pub fn publish(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) ->
     let Some(name) = path.file_name() else {
         return Err(Error::configuration(format!("{}: this path names no file", path.display())));
     };
-    fs::create_dir_all(folder).map_err(|e| io_error(folder, "cannot be made", &e))?;
+    make_folder(folder).map_err(|e| io_error(folder, "cannot be made", &e))?;
     let temporary = Temporary::beside(folder, &name.to_string_lossy());
     let failed = |e: &io::Error| io_error(path, "cannot be written", e);
     let file = File::create_new(&temporary.0).map_err(|e| failed(&e))?;
-    let hashing = Hashing { file, hasher: blake3::Hasher::new(), bytes: 0 };
+    let hashing = Hashing { file, path, hasher: blake3::Hasher::new(), bytes: 0 };
     let mut writer = BufWriter::with_capacity(BLOCK, hashing);
     write(&mut writer)?;
-    let Hashing { file, hasher, bytes } = writer.into_inner().map_err(|e| failed(e.error()))?;
+    let Hashing { file, hasher, bytes, .. } =
+        writer.into_inner().map_err(|e| Error::from(e.into_error()))?;
     file.sync_all().map_err(|e| failed(&e))?;
     drop(file);
     fs::rename(&temporary.0, path).map_err(|e| failed(&e))?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(|e| failed(&e))?;
+    sync_folder(path).map_err(|e| failed(&e))?;
     Ok(Published { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+/// Makes a folder, and those above it, so that they outlast a power loss.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let missing: Vec<&Path> = folder
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.exists())
+        .collect();
+    fs::create_dir_all(folder)?;
+    missing.iter().rev().try_for_each(|made| sync_folder(made))
+}
+
+/// Waits until the name of `path` is on the disk.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(folder)?.sync_all()
 }
 
 /// Whether a file name is one of [`publish`]'s temporary names, left by a process that was killed.
@@ -154,11 +178,14 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// The local path that `uri` means: a plain path as it stands, or the path of a `file://` URI.
+/// The local path that `uri` means: a plain path as it stands, the path of a `file://` URI, or what a privacy policy sealed.
 ///
 /// # Errors
-/// A configuration error for every other scheme and for a malformed `file://` URI.
+/// A configuration error for every other scheme, for a malformed `file://` URI and for a seal that no key at hand opens.
 pub fn resolve(uri: &str) -> Result<PathBuf> {
+    if privacy::is_sealed(uri) {
+        return privacy::unseal(uri);
+    }
     let scheme = uri.split_once("://").map(|(scheme, _)| scheme).filter(|s| {
         s.starts_with(|c: char| c.is_ascii_alphabetic())
             && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
@@ -168,15 +195,28 @@ pub fn resolve(uri: &str) -> Result<PathBuf> {
         None => Ok(PathBuf::from(uri)),
         Some(scheme) if scheme.eq_ignore_ascii_case("file") => {
             url::Url::parse(uri).ok().and_then(|u| u.to_file_path().ok()).ok_or_else(|| {
-                Error::configuration(format!("`{uri}` is not the address of a local file"))
-                    .hint("write file:///absolute/path, or the plain path")
+                Error::configuration(format!(
+                    "`{}` is not the address of a local file",
+                    without_secrets(uri)
+                ))
+                .hint("write file:///absolute/path, or the plain path")
             })
         }
         Some(scheme) => Err(Error::configuration(format!(
-            "`{uri}`: addresses of the scheme {scheme}:// cannot be read, only paths and file://"
+            "`{}`: addresses of the scheme {scheme}:// cannot be read, only paths and file://",
+            without_secrets(uri)
         ))
         .hint("copy or mount the data locally and name the local path")),
     }
+}
+
+/// An address as a message may show it: without a user, a password and what follows `?` or `#`, where tokens stand.
+pub fn without_secrets(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}{}", path.map(|p| format!("/{p}")).unwrap_or_default())
 }
 
 /// Opens a regular file for reading and tells its length in bytes.
@@ -215,8 +255,7 @@ pub(crate) fn io_error(path: &Path, failed: &str, error: &io::Error) -> Error {
                 .hint("give the user who runs this the right to the file and its folders")
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::new(Fault::Resource, format!("{place} {failed}: the disk is full"))
-                .hint("free space, or write to another disk")
+            Error::disk_full(format!("{place} {failed}: the disk is full"))
         }
         _ => Error::io(format!("{place} {failed}: {error}")),
     }
@@ -259,15 +298,19 @@ impl Drop for Temporary {
 }
 
 /// A file that hashes and counts what passes into it.
-struct Hashing {
+struct Hashing<'p> {
     file: File,
+    /// The name that it will have.
+    path: &'p Path,
     hasher: blake3::Hasher,
     bytes: u64,
 }
 
-impl Write for Hashing {
+impl Write for Hashing<'_> {
     fn write(&mut self, block: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(block)?;
+        let n = self.file.write(block).map_err(|e| {
+            io::Error::new(e.kind(), format!("{} cannot be written: {e}", self.path.display()))
+        })?;
         self.hasher.update(&block[..n]);
         self.bytes += n as u64;
         Ok(n)
@@ -282,6 +325,7 @@ impl Write for Hashing {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
+    use crate::error::Fault;
 
     #[test]
     fn a_published_file_is_whole_and_hashed() {
@@ -323,6 +367,8 @@ mod tests {
         assert_eq!(resolve("s3://b/k").unwrap_err().fault(), Fault::Configuration);
         assert_eq!(resolve("file://host/k").unwrap_err().fault(), Fault::Configuration);
         assert!(resolve(" ").is_err());
+        let error = resolve("s3://me:secret@host/b?token=secret#secret").unwrap_err().to_string();
+        assert!(error.contains("s3://host/b") && !error.contains("secret"), "{error}");
     }
 
     #[test]

@@ -7,9 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::check::sql::relations;
 use super::expect::Expectation;
+use super::night_spec::{DifferenceParams, NotifySpec};
 use super::phantom::PhantomParams;
 use super::report_spec::ReportParams;
-use super::spec::{FailureLimit, InferParams, IngestParams, ScoreParams, ShardParams, TrainStep};
+use super::spec::{
+    FailureLimit, InferParams, IngestParams, Retention, ScoreParams, ShardParams, TrainStep,
+};
 use super::study_spec::{CohortParams, Membership, SplitParams};
 use crate::engine::Slot;
 use crate::error::{Error, Result};
@@ -30,8 +33,12 @@ pub struct Pipeline {
     pub timeout_s: f64,
     /// How many cases may fail.
     pub on_failure: FailureLimit,
+    /// What `torcula clean` keeps of superseded artifacts, where the file says so.
+    pub retention: Option<Retention>,
     /// The steps: each stands after those that it depends on, otherwise in the order of the file.
     pub steps: Vec<Step>,
+    /// Whom a run tells how it ended; no part of [`resolved`](Self::resolved), since it may hold an address with a secret.
+    pub notify: Option<NotifySpec>,
     /// Checks of single stages.
     pub tests: Vec<StageTest>,
     /// BLAKE3 of [`resolved`](Self::resolved) with its keys sorted, in hexadecimal.
@@ -113,6 +120,8 @@ pub enum Action {
     Infer(InferParams),
     /// Compares with the truth.
     Score(ScoreParams),
+    /// Tells how a scored step differs from an earlier night.
+    Difference(DifferenceParams),
     /// Writes a report.
     Report(ReportParams),
 }
@@ -161,8 +170,14 @@ impl Action {
             Self::Train(_) => "train",
             Self::Infer(_) => "infer",
             Self::Score(_) => "score",
+            Self::Difference(_) => "difference",
             Self::Report(_) => "report",
         }
+    }
+
+    /// Whether it tells of a run and hands on no cases. Such a step comes after everything else.
+    pub fn tells(&self) -> bool {
+        matches!(self, Self::Difference(_) | Self::Report(_))
     }
 }
 
@@ -257,6 +272,9 @@ impl Pipeline {
             "on_failure": json_of(&self.on_failure)?,
             "steps": steps,
         });
+        if let Some(retention) = &self.retention {
+            resolved["retention"] = json_of(retention)?;
+        }
         escape(&mut resolved);
         self.hash = blake3::hash(sorted(&resolved).to_string().as_bytes()).to_hex().to_string();
         self.resolved = resolved;
@@ -296,6 +314,7 @@ impl Step {
             Action::Train(p) => json_of(p)?,
             Action::Infer(p) => json_of(p)?,
             Action::Score(p) => json_of(p)?,
+            Action::Difference(p) => json_of(p)?,
             Action::Report(p) => json_of(p)?,
         };
         out.insert(self.action.name().to_owned(), params);

@@ -19,8 +19,8 @@ use super::tree::{self, Data, Entry, Node};
 use crate::engine::parameters::{nearest, suggest};
 
 /// The keys of a pipeline file that `--set` may replace.
-const KEYS: [&str; 7] =
-    ["name", "seed", "catalog", "artifacts", "timeout_s", "on_failure", "steps"];
+const KEYS: [&str; 8] =
+    ["name", "seed", "catalog", "artifacts", "timeout_s", "on_failure", "retention", "steps"];
 
 /// One `--set KEY=VALUE` as a source of text that diagnostics can show.
 pub fn set_source(key: &str, value: &str) -> Source {
@@ -47,8 +47,11 @@ pub fn resolve(root: Node, sets: &[(String, String)], problems: &mut Problems) -
         if variables.set(key, node.clone()) {
             continue;
         }
-        if key.starts_with("on_failure.") && root.get("on_failure").is_none() {
-            put(&mut root, "on_failure", whole, Node { span: given, data: Data::Map(Vec::new()) });
+        for block in ["on_failure", "retention"] {
+            let inside = key.strip_prefix(block).is_some_and(|rest| rest.starts_with('.'));
+            if inside && root.get(block).is_none() {
+                put(&mut root, block, whole, Node { span: given, data: Data::Map(Vec::new()) });
+            }
         }
         let known = key.contains('.') || KEYS.contains(&key.as_str());
         if !known || !put(&mut root, key, whole, node) {
