@@ -398,6 +398,10 @@ fn torn(
         })
         .copied()
         .collect();
+    let newest: Vec<&PathBuf> = newest
+        .into_iter()
+        .filter(|commit| kind == Kind::TornCheckpoint || may_tear(commit))
+        .collect();
     if newest.is_empty() {
         return Ok(Injection {
             what: format!("{}, nothing to tear", run.what),
@@ -437,6 +441,17 @@ fn torn(
         return Err(format!("{what}: readers are not told what to do: {told}"));
     }
     Ok(Injection { what, struck: true, exit: run.exit, damage, skipped: None })
+}
+
+/// Whether a power loss can tear a commit: `quality` is on the disk before the rows of `artifacts` that say that its cases are
+/// done. Of every other table, what is missing is seen to be missing.
+fn may_tear(commit: &Path) -> bool {
+    let log = commit.parent().unwrap();
+    let table = log.parent().unwrap();
+    let time = |path: &Path| fs::metadata(path).and_then(|found| found.modified()).ok();
+    let artifacts = files(&table.with_file_name("artifacts").join("_delta_log"));
+    let later = artifacts.iter().any(|other| time(other) >= time(commit));
+    !(table.ends_with("quality") && later)
 }
 
 /// Damages artifacts of a completed world; `verify` must name exactly these, and its repair leave them to the next run.

@@ -161,6 +161,9 @@ impl Torture {
         let mut before = check::Snapshot::take(world, &fault::Damage::default())?;
         for _ in 0..1 + random.below(2) * random.below(3) {
             let turn = self.begun.fetch_add(1, Ordering::SeqCst);
+            if turn > 0 && turn.is_multiple_of(50) {
+                println!("{turn} faults");
+            }
             let Some(mut kind) = Kind::choose(turn, self.wanted, random) else { break };
             if kind == Kind::DamagedArtifacts && phase == Phase::Second {
                 // What the second state does not need would not be made again.

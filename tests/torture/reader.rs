@@ -29,7 +29,9 @@ while not os.path.exists(stop):
             for row in table.select(['uri', 'bytes']).to_pylist():
                 assert not row['uri'] or os.path.getsize(row['uri']) == row['bytes'], row
         reads += 1
-print(reads)
+print(reads, flush=True)
+# Not through the end of the interpreter, where threads of the libraries may still be at work.
+os._exit(0)
 ";
 
 /// A run, or one that is killed, with readers beside it.
