@@ -1,6 +1,6 @@
 # Every command sets up what it needs; nothing has to be exported. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo study test check format peers bench-peers bench bench-instructions bench-defaults clean
+.PHONY: help setup build demo study test check format peers bench-peers bench bench-instructions bench-watching bench-defaults clean
 
 DEMO ?= demo-data
 STUDY ?= noh2023-small
@@ -56,6 +56,10 @@ bench-peers: setup $(PEERS) ## every kernel against the reference tools: CPU tim
 bench-instructions: setup ## instructions of the hot kernels (valgrind) against benches/instructions.tsv
 	@command -v valgrind > /dev/null || { echo "error: valgrind counts the instructions; install it (apt install valgrind)"; exit 1; }
 	@python3 benches/instructions.py
+
+bench-watching: setup ## what logs, metrics and traces cost, in CPU time of a run
+	@cargo build --release --bin torcula
+	@python3 benches/watching.py
 
 bench-defaults: setup $(PEERS) ## what N4's settings remove of a field with local structure
 	@$(PEERS) benches/peers/defaults.py

@@ -10,6 +10,7 @@
 //! | [`study`] | synthetic registries, statistics |
 //! | [`pipeline`] | the pipeline file: parse, resolve, check, plan |
 //! | [`stages`] | one verb on a case per file, and their registry |
+//! | [`watch`] | logs, traces, metrics, and how runs stand |
 //! | [`engine`] | the `Stage` trait, the one DataFusion operator, budget, journal, training feed |
 //! | [`catalog`] | nine Delta Lake tables, SQL, curation, lineage |
 //! | [`formats`] | NIfTI, BIDS, manifests, shards: the only module that opens image files |
@@ -31,3 +32,4 @@ pub mod stages;
 pub mod study;
 pub mod units;
 pub mod volume;
+pub mod watch;

@@ -64,3 +64,29 @@ impl fmt::Display for Unit {
         f.pad(self.symbol())
     }
 }
+
+/// A length of time as people write it, in its two largest units: `2 h 3 min`.
+pub fn human_duration(time: std::time::Duration) -> String {
+    let s = time.as_secs();
+    match s {
+        0..60 => format!("{s} s"),
+        60..3600 => format!("{} min {} s", s / 60, s % 60),
+        3600..172_800 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        _ => format!("{} days {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    #[test]
+    fn times_have_two_units() {
+        let text = |s| super::human_duration(Duration::from_secs(s));
+        assert_eq!([text(0), text(59), text(61)], ["0 s", "59 s", "1 min 1 s"]);
+        assert_eq!(
+            [text(7_380), text(90_000), text(180_000)],
+            ["2 h 3 min", "25 h 0 min", "2 days 2 h"]
+        );
+    }
+}

@@ -2,6 +2,8 @@
 //! `cases` sees the rows with the edits applied. So ingesting again overwrites no correction, and taking one back restores
 //! what was ingested.
 //!
+//! A variable of the registry that has no column of its own is edited as `variables.NAME`.
+//!
 //! Readers of `cases` find one column more than the table has: `excluded`, why a curator keeps the case out of every step.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +19,7 @@ use datafusion::logical_expr::expr::FieldMetadata;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit, when};
 use datafusion::prelude::SessionContext;
 use deltalake_core::DeltaTableError;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::schema::{CurationRow, EditAction, Kind, Table};
 use super::store::Catalog;
@@ -26,6 +28,8 @@ use crate::error::{Error, Result};
 
 /// The column that says why a curator excluded a case.
 pub const EXCLUDED: &str = "excluded";
+/// The column of variables without a column of their own, a JSON object.
+const VARIABLES: &str = "variables";
 /// Names that no user column has.
 const CASE: &str = "__edited_case";
 const SET: &str = "__set_";
@@ -55,7 +59,25 @@ pub const EDITABLE: [&str; 19] = [
     "wmh_volume_ml",
 ];
 
-/// The edits that stand, by case and column.
+/// The name in `variables` that an edit of `variables.NAME` is about.
+pub fn variable(column: &str) -> Option<&str> {
+    column.strip_prefix(VARIABLES)?.strip_prefix('.')
+}
+
+/// What a case has in a column, or as a variable, as readers see it. `case` has the columns that [`seen`] names.
+pub fn value_of(case: &Map<String, Value>, column: &str) -> Value {
+    let Some(name) = variable(column) else { return case.get(column).cloned().unwrap_or_default() };
+    let text = case.get(VARIABLES).and_then(Value::as_str).unwrap_or_default();
+    let mut object: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    object.remove(name).unwrap_or_default()
+}
+
+/// The columns of `cases` that hold what can be edited.
+pub fn seen() -> impl Iterator<Item = &'static str> {
+    ["case_id", EXCLUDED, VARIABLES].into_iter().chain(EDITABLE)
+}
+
+/// The edits that stand, by case and column; those of variables are one object, to be laid over what was ingested.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Edits(BTreeMap<String, BTreeMap<String, Value>>);
 
@@ -72,7 +94,14 @@ impl Edits {
         for row in standing {
             let value = serde_json::from_str(&row.new_value).unwrap_or(Value::Null);
             let case = edits.0.entry(row.case_id.clone()).or_default();
-            case.insert(row.column_name.clone(), value);
+            let Some(name) = variable(&row.column_name) else {
+                case.insert(row.column_name.clone(), value);
+                continue;
+            };
+            let patch = case.entry(VARIABLES.to_owned()).or_insert_with(|| json!({}));
+            if let Some(patch) = patch.as_object_mut() {
+                patch.insert(name.to_owned(), value);
+            }
         }
         edits
     }
@@ -106,7 +135,12 @@ impl Edits {
                 for name in columns {
                     let value = values.get(*name);
                     row.insert(format!("{SET}{name}"), Value::from(value.is_some()));
-                    row.insert(format!("{TO}{name}"), value.cloned().unwrap_or(Value::Null));
+                    let to = match value {
+                        Some(patch @ Value::Object(_)) => Value::from(patch.to_string()),
+                        Some(value) => value.clone(),
+                        None => Value::Null,
+                    };
+                    row.insert(format!("{TO}{name}"), to);
                 }
                 Value::Object(row)
             })
@@ -151,7 +185,11 @@ pub(super) fn applied(
             return Ok(stored);
         }
         let of = |prefix: &str| Expr::Column(Column::from_name(format!("{prefix}{name}")));
-        when(of(SET).is_true(), of(TO)).otherwise(stored)
+        let to = match name {
+            VARIABLES => super::udf::patched().call(vec![stored.clone(), of(TO)]),
+            _ => of(TO),
+        };
+        when(of(SET).is_true(), to).otherwise(stored)
     };
     let mut select = Vec::with_capacity(schema.fields().len() + 1);
     for field in schema.fields() {
@@ -236,7 +274,7 @@ pub fn edit(action: EditAction, case_id: &str, column: &str) -> CurationRow {
     }
 }
 
-/// A value as people write it, for a column of `cases`; nothing, or `null`, clears it.
+/// A value as people write it, for a column of `cases` or a variable; nothing, or `null`, clears it. A variable is text.
 ///
 /// # Errors
 /// Says what the column holds where the text is none of it, and refuses columns that are not the registry's.
@@ -246,6 +284,16 @@ pub fn parse(column: &str, text: &str) -> Result<Value> {
             "use `torcula curate exclude CASE --reason …`, and `curate undo` to take it back",
         ));
     }
+    let text = text.trim();
+    let cleared = text.is_empty() || text.eq_ignore_ascii_case("null");
+    match variable(column) {
+        Some("") => {
+            return Err(Error::configuration(format!("'{column}' names no variable"))
+                .hint("write variables.NAME, as in variables.ward=3"));
+        }
+        Some(_) => return Ok(if cleared { Value::Null } else { Value::from(text) }),
+        None => {}
+    }
     let known = Table::Cases.column(column).filter(|c| EDITABLE.contains(&c.name));
     let Some(known) = known else {
         let reason = if Table::Cases.column(column).is_some() {
@@ -253,14 +301,11 @@ pub fn parse(column: &str, text: &str) -> Result<Value> {
         } else {
             format!("the table 'cases' has no column '{column}'")
         };
-        return Err(Error::configuration(reason).hint(errors::did_you_mean(
-            column,
-            "columns that can be set",
-            &EDITABLE,
-        )));
+        let near = errors::did_you_mean(column, "columns that can be set", &EDITABLE);
+        let hint = format!("{near}; a variable of the registry is set as variables.NAME");
+        return Err(Error::configuration(reason).hint(hint));
     };
-    let text = text.trim();
-    if text.is_empty() || text.eq_ignore_ascii_case("null") {
+    if cleared {
         if known.nullable {
             return Ok(Value::Null);
         }
@@ -315,6 +360,39 @@ mod tests {
     async fn ask(catalog: &Catalog, query: &str) -> Vec<Value> {
         let session = catalog.session(SessionAt::Latest).await.unwrap();
         json_rows(&sql(&session, query).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_variable_without_a_column_is_edited_in_its_object() {
+        let (_folder, catalog) = catalog().await;
+        let ingested = CaseRow {
+            case_id: "sub-3".to_owned(),
+            source: "internal".to_owned(),
+            variables: r#"{"ward":"3","mrs_90d":"2","scanner":"B"}"#.to_owned(),
+            ..CaseRow::default()
+        };
+        catalog.upsert_cases(&[ingested]).await.unwrap();
+        let edits = [
+            set("sub-3", "variables.ward", json!("4")),
+            set("sub-3", "variables.scanner", Value::Null),
+            set("sub-3", "variables.visit", json!("first")),
+            set("sub-1", "vendor", json!("Philips")),
+        ];
+        catalog.append_edits(&edits).await.unwrap();
+        let query = "SELECT case_id, vendor, variables, variable(variables, 'ward') AS ward FROM cases ORDER BY case_id";
+        let found = ask(&catalog, query).await;
+        assert_eq!(found[2]["variables"], json!(r#"{"ward":"4","mrs_90d":"2","visit":"first"}"#));
+        assert_eq!((&found[2]["ward"], &found[0]["vendor"]), (&json!("4"), &json!("Philips")));
+        assert_eq!(found[0]["variables"], found[1]["variables"], "others keep theirs");
+        let undo = CurationRow {
+            undoes: Some(edits[0].edit_id.clone()),
+            ..edit(EditAction::Undo, "sub-3", "variables.ward")
+        };
+        catalog.append_edits(&[undo]).await.unwrap();
+        assert_eq!(ask(&catalog, query).await[2]["ward"], json!("3"));
+        assert_eq!(parse("variables.ward", " 5 ").unwrap(), json!("5"));
+        assert_eq!(parse("variables.ward", "null").unwrap(), Value::Null);
+        assert!(parse("variables.", "5").unwrap_err().to_string().contains("names no variable"));
     }
 
     const ALL: &str = "SELECT case_id, vendor, age_y, excluded FROM cases ORDER BY case_id";

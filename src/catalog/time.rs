@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SecondsFormat, Utc};
 use serde::de::{self, Visitor};
@@ -17,6 +18,21 @@ impl Timestamp {
     /// Now, by the machine's clock.
     pub fn now() -> Self {
         Self(Utc::now().timestamp_micros())
+    }
+
+    /// Time since then; none where it lies ahead.
+    pub fn elapsed(self) -> Duration {
+        self.until(Self::now())
+    }
+
+    /// Time from then to a later moment; none where that is earlier.
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_micros(later.0.saturating_sub(self.0).try_into().unwrap_or_default())
+    }
+
+    /// Seconds since 1970-01-01, UTC.
+    pub fn seconds(self) -> f64 {
+        self.0 as f64 / 1e6
     }
 }
 

@@ -46,6 +46,26 @@ fn value_of(object: &str, key: &str) -> Option<String> {
     }
 }
 
+/// A JSON object with another laid over it: keys of the other are set, or taken out where it says null. Null where either is.
+pub(super) fn patched() -> ScalarUDF {
+    ScalarUDF::from(Patched { signature: Signature::string(2, Volatility::Immutable) })
+}
+
+/// As [`patched`]; what is no object counts as an empty one.
+fn patch(object: &str, patch: &str) -> String {
+    let read = |text: &str| -> serde_json::Map<String, Value> {
+        serde_json::from_str(text).unwrap_or_default()
+    };
+    let mut object = read(object);
+    for (key, value) in read(patch) {
+        match value {
+            Value::Null => drop(object.shift_remove(&key)),
+            value => drop(object.insert(key, value)),
+        }
+    }
+    Value::Object(object).to_string()
+}
+
 /// A function of two texts, row by row; null where either is.
 fn of_texts(
     args: &ScalarFunctionArgs,
@@ -85,6 +105,29 @@ impl ScalarUDFImpl for Variable {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> QueryResult<ColumnarValue> {
         of_texts(&args, value_of)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Patched {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Patched {
+    fn name(&self) -> &'static str {
+        "patched"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> QueryResult<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> QueryResult<ColumnarValue> {
+        of_texts(&args, |object, over| Some(patch(object, over)))
     }
 }
 

@@ -1,10 +1,9 @@
-//! Commands that read a catalog: `sql`, `lineage`, `failures`, `status`.
+//! Commands that read a catalog: `sql`, `lineage`, `failures`.
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Args;
 use datafusion::prelude::SessionContext;
@@ -55,16 +54,6 @@ pub struct FailuresArgs {
     format: Option<Format>,
 }
 
-/// Arguments of `status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    #[command(flatten)]
-    catalog: CatalogArgs,
-    /// How many runs to show
-    #[arg(short = 'n', long, default_value_t = 10)]
-    last: usize,
-}
-
 impl CatalogArgs {
     /// The catalog, and the pipeline whose steps are relations.
     pub(super) async fn open(&self) -> Result<(Catalog, Option<Pipeline>)> {
@@ -104,7 +93,7 @@ pub fn sql(args: &SqlArgs) -> Result<ExitCode> {
             (Err(error), Some(pipeline))
                 if error.fault() == Fault::Configuration && args.as_of.is_none() =>
             {
-                let ctx = session::until(&catalog, pipeline, None, &Arc::default()).await?;
+                let ctx = session::of_all(&catalog, pipeline).await?;
                 show(&ctx, &args.query, args.format, args.output.as_ref()).await
             }
             (shown, _) => shown,
@@ -185,50 +174,6 @@ pub fn failures(args: &FailuresArgs) -> Result<ExitCode> {
             }
         }
         output::line(format!("{} failures", rows.len()));
-        Ok(ExitCode::SUCCESS)
-    })
-}
-
-/// `torcula status`.
-pub fn status(args: &StatusArgs) -> Result<ExitCode> {
-    runtime()?.block_on(async {
-        let (catalog, _) = args.catalog.open().await?;
-        let ctx = catalog.session(SessionAt::Latest).await?;
-        let query = format!(
-            "SELECT run_id, pipeline, status, started_at, ended_at, cases_done, cases_unchanged, cases_failed \
-             FROM runs ORDER BY started_at DESC LIMIT {}",
-            args.last
-        );
-        let busy = catalog::lock::is_held(catalog.folder());
-        let rows = catalog::json_rows(&catalog::sql(&ctx, &query).await?)?;
-        let rows: Vec<Vec<String>> = rows
-            .iter()
-            .enumerate()
-            .map(|(i, row)| {
-                let text = |key: &str| match &row[key] {
-                    serde_json::Value::String(s) => s.clone(),
-                    serde_json::Value::Null => String::new(),
-                    other => other.to_string(),
-                };
-                // Only one run at a time holds the lock: any other that says "running" was killed.
-                let running = text("status") == "running";
-                let status = if running && !(busy && i == 0) { "killed".to_owned() } else { text("status") };
-                let second = |moment: String| moment.get(..19).unwrap_or(&moment).replace('T', " ");
-                vec![
-                    text("run_id"),
-                    text("pipeline"),
-                    status,
-                    second(text("started_at")),
-                    second(text("ended_at")),
-                    text("cases_done"),
-                    text("cases_unchanged"),
-                    text("cases_failed"),
-                ]
-            })
-            .collect();
-        let header =
-            ["run", "pipeline", "status", "started (UTC)", "ended (UTC)", "done", "unchanged", "quarantined"];
-        output::raw(output::table(&header, &rows).as_bytes());
         Ok(ExitCode::SUCCESS)
     })
 }

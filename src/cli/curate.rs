@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
 use super::{CatalogArgs, output, runtime};
 use crate::catalog::curation::EXCLUDED;
+use crate::catalog::lock::Owner;
 use crate::catalog::{self, Catalog, CurationRow, EditAction, Format, SessionAt};
 use crate::error::{Error, Result};
 use crate::pipeline::Pipeline;
@@ -34,7 +36,7 @@ enum Command {
     Set {
         /// The case
         case: String,
-        /// Columns and values; an empty value clears it
+        /// Columns and values, `variables.NAME` for what has no column of its own; an empty value clears it
         #[arg(required = true, value_name = "COLUMN=VALUE", value_parser = super::key_value)]
         values: Vec<(String, String)>,
         #[command(flatten)]
@@ -141,7 +143,11 @@ fn wishes(wishes: &[Wish], how: &How) -> Result<ExitCode> {
 }
 
 fn lock(catalog: &Catalog, dry_run: bool) -> Result<Option<catalog::lock::Guard>> {
-    if dry_run { Ok(None) } else { catalog::lock::acquire(catalog.folder(), "curation").map(Some) }
+    if dry_run {
+        return Ok(None);
+    }
+    let owner = Owner { what: "curation".to_owned(), run_id: None, command: super::command_line() };
+    catalog::lock::acquire(catalog.folder(), &owner, Arc::new(())).map(Some)
 }
 
 /// Shows the edits and what they affect, then makes them.

@@ -11,10 +11,12 @@ mod output;
 mod progress;
 mod run;
 mod score;
+mod status;
 mod study;
 mod synth;
 mod upkeep;
 mod volume;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,8 +71,10 @@ enum Command {
     Lineage(catalog::LineageArgs),
     /// List quarantined cases with reasons and hints
     Failures(catalog::FailuresArgs),
-    /// Show the last runs of a catalog
-    Status(catalog::StatusArgs),
+    /// Show what is running or stuck, and when each pipeline last went well
+    Status(status::StatusArgs),
+    /// List the last runs of a catalog: times, how they ended, cases, rates
+    Runs(status::RunsArgs),
     /// Check every artifact against the catalog by its bytes; --repair has the next run make the damaged ones again
     Verify(upkeep::VerifyArgs),
     /// Remove what crashes left and what nothing needs any more
@@ -105,7 +109,8 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Curate(args) => curate::curate(&args),
         Command::Lineage(args) => catalog::lineage(&args),
         Command::Failures(args) => catalog::failures(&args),
-        Command::Status(args) => catalog::status(&args),
+        Command::Status(args) => status::status(&args),
+        Command::Runs(args) => status::runs(&args),
         Command::Verify(args) => upkeep::verify(&args),
         Command::Clean(args) => upkeep::clean(&args),
         Command::Doctor => doctor::doctor(learner),

@@ -1,11 +1,11 @@
 //! What a run shows while it works: bars on a terminal, plain lines or JSON lines otherwise.
 
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::output;
@@ -44,18 +44,30 @@ struct Step {
 pub struct Progress {
     mode: Mode,
     bars: bool,
-    step: Mutex<Step>,
+    /// Those under way, in the order in which they began: one, or trainings side by side.
+    steps: Mutex<Vec<Step>>,
+    all_bars: MultiProgress,
 }
 
 impl Progress {
     /// Progress on standard error.
     pub fn new(mode: Mode) -> Self {
         let bars = mode == Mode::Auto && std::io::stderr().is_terminal();
-        Self { mode, bars, step: Mutex::default() }
+        let all_bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        Self { mode, bars, steps: Mutex::default(), all_bars }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Step) -> T) -> T {
-        change(&mut self.step.lock().unwrap_or_else(PoisonError::into_inner))
+    fn steps(&self) -> MutexGuard<'_, Vec<Step>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T: Default>(&self, step: &str, change: impl FnOnce(&mut Step) -> T) -> T {
+        self.steps().iter_mut().find(|s| s.name == step).map(change).unwrap_or_default()
+    }
+
+    /// What begins a training's line where it is not the only one.
+    fn whose(&self, step: &str) -> String {
+        if self.steps().len() > 1 { format!("  {step}, ") } else { "  ".to_owned() }
     }
 
     fn event(&self, plain: impl FnOnce() -> String, event: impl FnOnce() -> Value) {
@@ -63,11 +75,8 @@ impl Progress {
             Mode::None => {}
             Mode::Json => output::note(event().to_string()),
             Mode::Auto | Mode::Plain if self.bars => {
-                let text = plain();
-                match self.with(|s| s.bar.clone()) {
-                    Some(bar) => bar.println(text),
-                    None => output::note(text),
-                }
+                // Above the bars; where the terminal is gone there is nobody to tell.
+                drop(self.all_bars.println(plain()));
             }
             Mode::Auto | Mode::Plain => output::note(plain()),
         }
@@ -75,7 +84,7 @@ impl Progress {
 }
 
 impl Progress {
-    fn batch(&self, batch: &BatchReport) {
+    fn batch(&self, step: &str, batch: &BatchReport) {
         let done = (batch.epoch - 1) as f64 + batch.batch as f64 / batch.batches.max(1) as f64;
         let dice = batch.val_dice.map_or(String::new(), |d| format!(", validation DSC {d:.3}"));
         let figures = format!(
@@ -85,14 +94,14 @@ impl Progress {
             batch.feed_wait_share * 100.0,
             batch.left_s
         );
-        if let Some(bar) = self.with(|s| s.bar.clone()) {
+        if let Some(bar) = self.with(step, |s| s.bar.clone()) {
             bar.set_length(batch.epochs as u64);
             bar.set_position(done as u64);
             bar.set_message(figures);
             return;
         }
         // A log is told as often as in a step of stages.
-        let due = self.with(|s| {
+        let due = self.with(step, |s| {
             let due = s.spoken.is_none_or(|t| t.elapsed() >= EVERY);
             if due {
                 s.spoken = Some(Instant::now());
@@ -103,17 +112,21 @@ impl Progress {
             self.event(
                 || {
                     format!(
-                        "  epoch {}/{}, batch {}/{}: {figures}",
-                        batch.epoch, batch.epochs, batch.batch, batch.batches
+                        "{}epoch {}/{}, batch {}/{}: {figures}",
+                        self.whose(step),
+                        batch.epoch,
+                        batch.epochs,
+                        batch.batch,
+                        batch.batches
                     )
                 },
-                || tagged("batch", batch),
+                || tagged("batch", step, batch),
             );
         }
     }
 
-    fn epoch(&self, epoch: &EpochReport) {
-        if let Some(bar) = self.with(|s| s.bar.clone()) {
+    fn epoch(&self, step: &str, epoch: &EpochReport) {
+        if let Some(bar) = self.with(step, |s| s.bar.clone()) {
             bar.set_length(epoch.epochs as u64);
             bar.set_position(epoch.epoch as u64);
             bar.set_message(format!(
@@ -125,7 +138,8 @@ impl Progress {
         self.event(
             || {
                 format!(
-                    "  epoch {}/{}: loss {:.3}, validation DSC {:.3}, {:.1} samples/s; {}",
+                    "{}epoch {}/{}: loss {:.3}, validation DSC {:.3}, {:.1} samples/s; {}",
+                    self.whose(step),
                     epoch.epoch,
                     epoch.epochs,
                     epoch.train_loss,
@@ -134,36 +148,35 @@ impl Progress {
                     epoch.waits()
                 )
             },
-            || tagged("epoch", epoch),
+            || tagged("epoch", step, epoch),
         );
     }
 }
 
 /// A report as a JSON event.
-fn tagged(event: &str, report: &impl serde::Serialize) -> Value {
+fn tagged(event: &str, step: &str, report: &impl serde::Serialize) -> Value {
     let mut value = serde_json::to_value(report).unwrap_or_default();
     value["event"] = json!(event);
+    value["step"] = json!(step);
     value
 }
 
 impl Observer for Progress {
     fn begin(&self, step: &str, todo: u64, unchanged: u64) {
         let bar = (self.bars && todo > 0).then(|| {
-            let bar = ProgressBar::with_draw_target(Some(todo), ProgressDrawTarget::stderr());
+            let bar = self.all_bars.add(ProgressBar::new(todo));
             bar.set_style(style());
             bar.set_prefix(step.to_owned());
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        self.with(|s| {
-            *s = Step {
-                name: step.to_owned(),
-                todo,
-                started: Some(Instant::now()),
-                spoken: Some(Instant::now()),
-                bar,
-                ..Step::default()
-            };
+        self.steps().push(Step {
+            name: step.to_owned(),
+            todo,
+            started: Some(Instant::now()),
+            spoken: Some(Instant::now()),
+            bar,
+            ..Step::default()
         });
         if !self.bars {
             self.event(
@@ -174,7 +187,8 @@ impl Observer for Progress {
     }
 
     fn case(&self, outcome: &Outcome, metrics: &Metrics) {
-        let speak = self.with(|s| {
+        // Cases come from one step at a time, the last that began.
+        let speak = self.steps().last_mut().and_then(|s| {
             match outcome.status {
                 Status::Done => s.done += 1,
                 Status::Failed => s.failed += 1,
@@ -219,10 +233,10 @@ impl Observer for Progress {
         );
     }
 
-    fn training(&self, event: &TrainEvent) {
+    fn training(&self, step: &str, event: &TrainEvent) {
         match event {
-            TrainEvent::Batch(batch) => self.batch(batch),
-            TrainEvent::Epoch(epoch) => self.epoch(epoch),
+            TrainEvent::Batch(batch) => self.batch(step, batch),
+            TrainEvent::Epoch(epoch) => self.epoch(step, epoch),
         }
     }
 
@@ -231,14 +245,17 @@ impl Observer for Progress {
     }
 
     fn end(&self, step: &str) {
-        let (bar, done, failed, elapsed) =
-            self.with(|s| (s.bar.take(), s.done, s.failed, s.started.map(|t| t.elapsed())));
+        let mut steps = self.steps();
+        let Some(index) = steps.iter().position(|s| s.name == step) else { return };
+        let Step { bar, done, failed, started, .. } = steps.remove(index);
+        drop(steps);
         if let Some(bar) = bar {
             bar.finish_and_clear();
+            self.all_bars.remove(&bar);
             return;
         }
         if self.mode == Mode::Json {
-            let elapsed = elapsed.unwrap_or_default().as_secs_f64();
+            let elapsed = started.map(|t| t.elapsed()).unwrap_or_default().as_secs_f64();
             output::note(
                 json!({"event": "end", "step": step, "done": done, "failed": failed, "elapsed_s": elapsed})
                     .to_string(),

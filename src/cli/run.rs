@@ -7,12 +7,14 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::progress::{Mode, Progress};
+use super::watch::WatchArgs;
 use super::{bytes, command_line, key_value, output, runtime};
 use crate::engine::Stop;
 use crate::engine::learner::Learner;
 use crate::error::{Error, Result};
 use crate::pipeline::{self, Action, Pipeline};
 use crate::run::{self, Ending, Options, RunSummary, StepReport};
+use crate::watch::Exports;
 
 /// Arguments that `run` and `explain` share.
 #[derive(Debug, Args)]
@@ -34,6 +36,8 @@ pub struct RunArgs {
     /// How progress is shown
     #[arg(long, value_enum, default_value = "auto")]
     progress: Mode,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// Arguments of `explain`.
@@ -58,6 +62,7 @@ impl RunArgs {
             ceiling_bytes: self.memory.unwrap_or(0).max(free / 10 * 8),
             command: command_line(),
             to: self.to.clone(),
+            exports: Exports::default(),
         }
     }
 }
@@ -115,18 +120,21 @@ fn execute(
     args: &RunArgs,
     learner: Option<Arc<dyn Learner>>,
 ) -> Result<RunSummary> {
-    let options = args.options();
+    let mut options = args.options();
     let steps = options.steps(pipeline)?;
     let needs_learner =
         steps.iter().any(|s| matches!(s.action, Action::Train(_) | Action::Infer(_)));
     if learner.is_none() && needs_learner {
         return Err(exec_training());
     }
+    let observer = Arc::new(Progress::new(args.watch.progress(args.progress)));
+    let watching = args.watch.start(&observer)?;
+    options.exports = watching.exports();
     let stop = Stop::default();
     let runtime = runtime()?;
     runtime.spawn(watch_signals(stop.clone()));
-    let observer = Arc::new(Progress::new(args.progress));
     let summary = runtime.block_on(run::run(pipeline, &options, learner, stop, observer));
+    watching.finish();
     // A case that will not end must not keep the process from ending.
     runtime.shutdown_background();
     summary

@@ -17,6 +17,7 @@ use datafusion::physical_plan::execution_plan::{
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
+use tracing::Instrument as _;
 
 use super::case::CaseInput;
 use super::outcome::{SCHEMA, to_batch};
@@ -116,7 +117,7 @@ impl ExecutionPlan for CaseExec {
         let work = Arc::clone(&self.work);
         let mut builder = RecordBatchReceiverStreamBuilder::new(self.schema(), OUTCOMES_A_BATCH);
         let sender = builder.tx();
-        builder.spawn(async move {
+        let work_on = async move {
             let jobs = work.workers.jobs();
             let stop = work.stop.clone();
             // Rows are decoded as they are taken: decoded, they need many times the memory of their batch.
@@ -146,7 +147,8 @@ impl ExecutionPlan for CaseExec {
                 }
             }
             Ok(())
-        });
+        };
+        builder.spawn(work_on.in_current_span());
         Ok(builder.build())
     }
 

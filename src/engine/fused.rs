@@ -118,10 +118,12 @@ impl Fused {
             context.check()?;
             if !self.loads[k].is_empty() {
                 at("decode");
+                let _span = tracing::debug_span!("stage", stage = "decode").entered();
                 timed(metrics, Metrics::DECODE, || self.load(k, case, metrics))?;
             }
             if let Some(stage) = self.stages.get(k) {
                 at(stage.name());
+                let _span = tracing::debug_span!("stage", stage = stage.name()).entered();
                 timed(metrics, k + 1, || stage.run(case, context))?;
                 for slot in &self.drops[k] {
                     case.clear(*slot);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use serde_json::Value;
+use tracing::Instrument as _;
 
 use super::memory;
 use super::outcome::{Outcome, Status, from_batch};
@@ -88,6 +89,11 @@ impl Journal<'_> {
 
     /// Commits all tables, the marker's last: a crash in between leaves cases unmarked, and they are done again.
     async fn commit(&mut self) -> Result<()> {
+        let span = tracing::debug_span!("commit", rows = self.rows);
+        self.commit_rows().instrument(span).await
+    }
+
+    async fn commit_rows(&mut self) -> Result<()> {
         self.rows = 0;
         let marked = self.waiting.remove(&self.marker);
         let others = std::mem::take(&mut self.waiting);

@@ -41,6 +41,10 @@ pub trait Learner: Send + Sync {
         stop: &dyn Fn() -> bool,
     ) -> Result<TrainedModel>;
 
+    /// How many trainings with these parameters can run at once on `cores`, each ending with the weights that it would end
+    /// with alone: one for each CUDA device, or for each `threads` of the cores. At least 1.
+    fn places(&self, params: &TrainParams, cores: usize) -> usize;
+
     /// Loads a model that [`Learner::train`] wrote, or a Swin UNETR checkpoint with MONAI's names.
     ///
     /// # Errors
@@ -168,6 +172,7 @@ pub struct TrainParams {
     /// `auto` (CUDA where there is one), `cpu` or `cuda:N`.
     pub device: String,
     /// CPU threads of libtorch; 0 uses all cores. Its sums, and so the last digits of the weights, depend on the number.
+    /// Trainings that do not need each other run side by side when they fit the cores: two with 4 threads on 8 cores.
     pub threads: usize,
     /// CPU threads that prepare batches; 0 uses all cores.
     pub feed_threads: usize,

@@ -12,8 +12,8 @@ pub trait Observer: Send + Sync {
     fn begin(&self, step: &str, todo: u64, unchanged: u64);
     /// A case ended.
     fn case(&self, outcome: &Outcome, metrics: &Metrics);
-    /// A training went on.
-    fn training(&self, event: &TrainEvent);
+    /// The training of a step went on; several steps may train at once.
+    fn training(&self, step: &str, event: &TrainEvent);
     /// Something worth a line.
     fn note(&self, text: &str);
     /// The step ended.
@@ -27,7 +27,7 @@ pub struct Silent;
 impl Observer for Silent {
     fn begin(&self, _: &str, _: u64, _: u64) {}
     fn case(&self, _: &Outcome, _: &Metrics) {}
-    fn training(&self, _: &TrainEvent) {}
+    fn training(&self, _: &str, _: &TrainEvent) {}
     fn note(&self, _: &str) {}
     fn end(&self, _: &str) {}
 }
@@ -61,6 +61,7 @@ pub struct Metrics {
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
     admission_wait_ns: AtomicU64,
+    in_flight_cases: AtomicU64,
     in_flight_bytes: AtomicU64,
     peak_in_flight_bytes: AtomicU64,
 }
@@ -80,6 +81,7 @@ impl Metrics {
             read_bytes: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
             admission_wait_ns: AtomicU64::new(0),
+            in_flight_cases: AtomicU64::new(0),
             in_flight_bytes: AtomicU64::new(0),
             peak_in_flight_bytes: AtomicU64::new(0),
         }
@@ -110,11 +112,13 @@ impl Metrics {
     }
 
     pub(super) fn admitted(&self, bytes: u64) {
+        self.in_flight_cases.fetch_add(1, Ordering::Relaxed);
         let now = self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         self.peak_in_flight_bytes.fetch_max(now, Ordering::Relaxed);
     }
 
     pub(super) fn released(&self, bytes: u64) {
+        self.in_flight_cases.fetch_sub(1, Ordering::Relaxed);
         self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
@@ -147,6 +151,11 @@ impl Metrics {
         Duration::from_nanos(self.admission_wait_ns.load(Ordering::Relaxed))
     }
 
+    /// Cases in work at this moment.
+    pub fn in_flight_cases(&self) -> u64 {
+        self.in_flight_cases.load(Ordering::Relaxed)
+    }
+
     /// Largest sum of predicted footprints in work at one moment, in bytes.
     pub fn peak_in_flight_bytes(&self) -> u64 {
         self.peak_in_flight_bytes.load(Ordering::Relaxed)
@@ -177,5 +186,6 @@ mod tests {
         metrics.admitted(20);
         metrics.released(10);
         assert_eq!(metrics.peak_in_flight_bytes(), 30);
+        assert_eq!(metrics.in_flight_cases(), 1);
     }
 }

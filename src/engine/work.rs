@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use super::budget::Budget;
 use super::case::{Case, CaseInput};
@@ -111,6 +113,18 @@ impl Work {
     /// # Cancel safety
     /// Dropping the future abandons the case: it publishes nothing and its thread ends at the next check.
     pub async fn process(self: Arc<Self>, input: CaseInput) -> Outcome {
+        let span = tracing::info_span!(
+            "case",
+            case_id = input.case_id.as_str(),
+            outcome = Empty,
+            stage = Empty,
+            fault = Empty,
+            otel.status_code = Empty
+        );
+        self.admitted(input).instrument(span).await
+    }
+
+    async fn admitted(self: Arc<Self>, input: CaseInput) -> Outcome {
         let bytes = self.fused.footprint(input.voxels());
         let asked = Instant::now();
         let permit = match self.budget.admit(bytes).await {
@@ -123,7 +137,9 @@ impl Work {
         let _abandon = AbandonOnDrop(stop.clone());
         let (send, mut ended) = oneshot::channel();
         let (work, row, case_stop) = (Arc::clone(&self), input.clone(), stop.clone());
+        let span = Span::current();
         self.workers.spawn(move || {
+            let _in = span.enter();
             let outcome = work.run(row, case_stop);
             work.metrics.released(bytes);
             drop(permit);
@@ -166,6 +182,7 @@ impl Work {
                 return Err(Error::cancelled());
             }
             stage = "publish";
+            let _span = tracing::debug_span!("stage", stage = "publish").entered();
             let sink = self.fused.sink();
             timed(&self.metrics, self.metrics.publish(), || sink.accept(case))
         });
@@ -174,6 +191,7 @@ impl Work {
             Ok(published) => {
                 self.metrics.written(published.bytes);
                 records.extend(published.records);
+                tracing::debug!(written_bytes = published.bytes, "the case is done");
                 self.outcome(&input, Status::Done, None, records)
             }
             Err(error) if error.fault() == Fault::Cancelled => {
@@ -200,6 +218,12 @@ impl Work {
             Ok(published) => records.extend(published.records),
             Err(error) => self.observer.note(&format!("{}: {error}", self.step)),
         }
+        // Why is for `failures` alone: the reason may quote what a registry says of a patient.
+        let fault = error.fault().name();
+        let span = Span::current();
+        span.record("outcome", "failed").record("stage", stage).record("fault", fault);
+        span.record("otel.status_code", "error");
+        tracing::warn!("the case is quarantined");
         records.push(self.lineage.failure(&self.step, stage, input, error));
         self.outcome(input, Status::Failed, Some(format!("{stage}: {}", error.reason())), records)
     }

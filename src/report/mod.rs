@@ -41,6 +41,8 @@ pub struct ReportJob {
     /// The names of all steps in the order of the pipeline; failures of other steps are another pipeline's. Empty:
     /// failures of every step.
     pub steps: Vec<String>,
+    /// The cohorts through which cases come to `prepared_step`, in the order of the pipeline.
+    pub cohorts: Vec<String>,
     /// The step whose images are shown and whose cases were split.
     pub prepared_step: Option<String>,
     /// The step that split the cases.

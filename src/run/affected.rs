@@ -1,7 +1,6 @@
 //! What edits of the registry make a pipeline's next run do again.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::Arc;
 
 use datafusion::prelude::{SessionContext, col, lit};
 use serde::Deserialize;
@@ -12,6 +11,7 @@ use crate::catalog::{self, Catalog, CurationRow};
 use crate::error::Result;
 use crate::pipeline::{Action, Output, Pipeline, Step};
 
+use super::memo::Memo;
 use super::relations;
 use super::session::Growing;
 use super::{plan, split, train};
@@ -26,11 +26,14 @@ pub async fn affected(
     pipeline: &Pipeline,
     edits: &[CurationRow],
 ) -> Result<Vec<(String, String)>> {
-    let mut before = Growing::new(catalog.session_if(&[]).await?, pipeline, Arc::default());
-    let mut after = Growing::new(catalog.session_if(edits).await?, pipeline, Arc::default());
+    let mut before = Growing::new(catalog.session_if(&[]).await?, pipeline, Memo::of_a_reader());
+    let mut after = Growing::new(catalog.session_if(edits).await?, pipeline, Memo::of_a_reader());
     let ids: BTreeSet<&str> = edits.iter().map(|edit| edit.case_id.as_str()).collect();
     let mut affected = Affected::default();
-    let columns: BTreeSet<&str> = edits.iter().map(|edit| edit.column_name.as_str()).collect();
+    // A variable is asked for by the column that holds it.
+    let column =
+        |edit: &'_ CurationRow| edit.column_name.split('.').next().unwrap_or_default().to_owned();
+    let columns: BTreeSet<String> = edits.iter().map(column).collect();
     // Steps that hand on other rows, or values made of what is edited: what reads them is looked at, and what names an edited
     // column itself. And steps whose output is not known before they ran, so that those after them cannot be compared.
     let (mut touched, mut open): (HashSet<&str>, HashSet<&str>) = Default::default();
@@ -54,7 +57,7 @@ pub async fn affected(
             continue;
         }
         let query = relations::source(step).to_lowercase();
-        let named = |text: &str| columns.iter().any(|column| text.contains(*column));
+        let named = |text: &str| columns.iter().any(|column| text.contains(column.as_str()));
         let named_here = named(&query) || named(&settings(step));
         if !named_here && !step.upstream.iter().any(|name| touched.contains(name.as_str())) {
             continue;

@@ -1,7 +1,5 @@
 //! A cohort step: its relation, the flow of cases through its rules, and that no case comes twice.
 
-use std::sync::Arc;
-
 use datafusion::arrow::datatypes::DataType;
 use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SessionContext;
@@ -12,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::{CohortParams, Pipeline, Step};
 use crate::study::cohort::{self, FLOW_ORDER, FlowRow};
 
+use super::memo::Memo;
 use super::{Runner, StepReport, relations, session};
 
 /// Name under which the input of a cohort stands in a session.
@@ -105,8 +104,8 @@ pub async fn views(
     steps: &[&Step],
 ) -> Result<Vec<CohortView>> {
     let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-    let ctx =
-        session::of_steps(catalog, pipeline, &pipeline.closure(&names), &Arc::default()).await?;
+    let ctx = session::of_steps(catalog, pipeline, &pipeline.closure(&names), &Memo::of_a_reader())
+        .await?;
     let mut views = Vec::new();
     for step in steps {
         let (cases, kept) = sizes(&ctx, step).await?;

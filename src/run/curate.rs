@@ -69,7 +69,7 @@ pub async fn edits(catalog: &Catalog, wishes: &[Wish], author: &str) -> Result<V
         };
         match (new, case) {
             (Ok(new), Some(case)) if found.is_empty() => {
-                let old = case.get(&wish.column).cloned().unwrap_or_default();
+                let old = curation::value_of(case, &wish.column);
                 if old != new {
                     let action = if exclude { EditAction::Exclude } else { EditAction::Set };
                     edits.push(CurationRow {
@@ -109,11 +109,7 @@ async fn present(
     ctx: &SessionContext,
     wanted: &BTreeSet<&str>,
 ) -> Result<BTreeMap<String, Map<String, Value>>> {
-    let columns: Vec<String> = ["case_id", EXCLUDED]
-        .iter()
-        .chain(&curation::EDITABLE)
-        .map(|c| relations::quoted(c))
-        .collect();
+    let columns: Vec<String> = curation::seen().map(relations::quoted).collect();
     let mut found = BTreeMap::new();
     for ids in wanted.iter().collect::<Vec<_>>().chunks(1000) {
         let ids: Vec<String> =
@@ -159,8 +155,8 @@ pub async fn undo(
     let ctx = catalog.session_if(&rows).await?;
     let cases = present(&ctx, &found.iter().map(|f| f.case_id.as_str()).collect()).await?;
     for row in &mut rows {
-        let value = cases.get(&row.case_id).and_then(|case| case.get(&row.column_name));
-        row.new_value = value.unwrap_or(&Value::Null).to_string();
+        let value = cases.get(&row.case_id).map(|case| curation::value_of(case, &row.column_name));
+        row.new_value = value.unwrap_or_default().to_string();
     }
     Ok(rows)
 }

@@ -13,7 +13,10 @@ use crate::catalog::Catalog;
 use crate::engine::{Budget, Lineage, Silent, Stop, Workers};
 use crate::error::Result;
 use crate::pipeline::{Action, Pipeline, Source, Step};
+use crate::watch::Live;
+use crate::watch::live::Identity;
 
+use super::memo::Memo;
 use super::{Options, Runner, plan, relations, session, stage_step};
 
 /// The plan of a pipeline as text; `verbose` adds DataFusion's physical plan under each operator. Runs nothing; where there is
@@ -24,16 +27,19 @@ pub async fn explain(pipeline: &Pipeline, options: &Options, verbose: bool) -> R
     let folder: &Path = if there { &pipeline.catalog } else { scratch.path() };
     let catalog =
         if there { Catalog::open(folder).await? } else { Catalog::create_or_open(folder).await? };
+    let budget = Budget::new(options.memory_bytes, options.ceiling_bytes);
+    let (stop, observer) = (Stop::default(), Arc::new(Silent));
     let runner = Runner {
         pipeline,
         catalog,
         workers: Arc::new(Workers::new(options.jobs)?),
-        budget: Budget::new(options.memory_bytes, options.ceiling_bytes),
-        stop: Stop::default(),
-        observer: Arc::new(Silent),
+        budget: budget.clone(),
+        stop: stop.clone(),
+        observer: observer.clone(),
+        live: Arc::new(Live::new(Identity::default(), options.jobs, budget, stop, observer)),
         learner: None,
         lineage: Lineage::default(),
-        memo: Arc::default(),
+        memo: Memo::of_a_reader(),
     };
     let mut text = format!(
         "pipeline {} (hash {}, seed {})\ncatalog {}{}\nartifacts {}\n",

@@ -5,13 +5,16 @@ pub mod clean;
 pub mod cohort;
 pub mod curate;
 mod explain;
+mod history;
 mod ingest;
+mod memo;
 pub mod plan;
 pub mod relations;
 pub mod session;
 pub mod split;
 mod stage_step;
 mod summary;
+mod together;
 mod train;
 pub mod verify;
 
@@ -20,10 +23,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::prelude::SessionContext;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 pub use explain::explain;
 pub use summary::{Ending, RunSummary};
 
+use crate::catalog::lock::{self, Owner, Vitals};
 use crate::catalog::{self, Catalog, RunRow, RunStatus, Table, Timestamp};
 use crate::engine::journal::Counts;
 use crate::engine::learner::Learner;
@@ -33,6 +39,9 @@ use crate::error::{Error, Result};
 use crate::formats::files::make_folder;
 use crate::pipeline::{Action, Pipeline, Step};
 use crate::report;
+use crate::watch::live::{Identity, Tally};
+use crate::watch::{Exports, Live, status};
+use memo::Memo;
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -47,6 +56,8 @@ pub struct Options {
     pub command: String,
     /// Steps, or names of matrices, to which it runs: those and what they need. All steps where there is none.
     pub to: Vec<String>,
+    /// Where the run's numbers go.
+    pub exports: Exports,
 }
 
 impl Options {
@@ -82,9 +93,10 @@ pub struct Runner<'a> {
     budget: Budget,
     stop: Stop,
     observer: Arc<dyn Observer>,
+    live: Arc<Live>,
     learner: Option<Arc<dyn Learner>>,
     lineage: Lineage,
-    memo: Arc<session::Memo>,
+    memo: Arc<Memo>,
 }
 
 /// What became of a step.
@@ -134,6 +146,11 @@ impl StepReport {
         }
     }
 
+    fn tally(&self) -> Tally {
+        let Self { done, failed, unchanged, known_failed, .. } = *self;
+        Tally { done, failed, unchanged, known_failed, stopped: 0 }
+    }
+
     fn count(&mut self, counts: Counts) {
         self.done = counts.done;
         self.failed = counts.failed;
@@ -156,12 +173,78 @@ impl Runner<'_> {
         memory::trim();
     }
 
-    async fn step(&self, step: &Step) -> Result<StepReport> {
+    /// Runs these steps, to the first that ends the run.
+    async fn steps(&mut self, chosen: Vec<&Step>) -> Result<(Vec<StepReport>, Ending)> {
+        let mut steps = Vec::new();
+        let mut left = &chosen[..];
+        while !left.is_empty() {
+            if steps.last().is_some_and(|before: &StepReport| before.done + before.failed > 0) {
+                self.tidy().await;
+            }
+            let (group, rest) = left.split_at(together::next(left));
+            left = rest;
+            self.lineage.seed = group[0].seed;
+            for (step, result) in together::run(self, group).await {
+                let report = match result {
+                    Ok(report) => report,
+                    Err(_) if self.stop.is_set() => {
+                        return Ok((steps, Ending::stopped(&self.stop)));
+                    }
+                    Err(error) => {
+                        let error = error.context(format!("step {}", step.name));
+                        return Ok((steps, Ending::Failed(error)));
+                    }
+                };
+                self.lineage.catalog_version = self.catalog.cases_version()?;
+                if matches!(step.action, Action::Ingest(_)) {
+                    self.memo.forget_rows();
+                }
+                self.memo.settle(&step.name);
+                let over = summary::over_limit(self.pipeline, &report);
+                steps.push(report);
+                if let Some(reason) = over {
+                    return Ok((steps, Ending::OverLimit(reason)));
+                }
+            }
+            if self.stop.is_set() {
+                return Ok((steps, Ending::stopped(&self.stop)));
+            }
+        }
+        Ok((steps, Ending::Done))
+    }
+
+    /// A step, with its span and its place in what is exported. Of those that run side by side it is number `place`, from 0.
+    async fn watched(&self, step: &Step, place: usize) -> Result<StepReport> {
+        let started = Instant::now();
+        self.live.step(&step.name);
+        let (name, action) = (step.name.as_str(), step.action.name());
+        let span = tracing::info_span!("step", step = name, action, otel.status_code = Empty);
+        let mut report = match self.step(step, place).instrument(span.clone()).await {
+            Ok(report) => report,
+            Err(error) => {
+                span.record("otel.status_code", "error");
+                let fault = error.fault().name();
+                span.in_scope(|| tracing::error!(fault, "the step failed"));
+                return Err(error);
+            }
+        };
+        report.elapsed = started.elapsed();
+        let tally = report.tally();
+        self.live.step_ended(name, tally);
+        let Tally { done, failed, unchanged, known_failed, .. } = tally;
+        let seconds = report.elapsed.as_secs_f64();
+        span.in_scope(|| {
+            tracing::info!(done, failed, unchanged, known_failed, seconds, "the step ended");
+        });
+        Ok(report)
+    }
+
+    async fn step(&self, step: &Step, place: usize) -> Result<StepReport> {
         match &step.action {
             Action::Ingest(action) => ingest::run(self, step, action).await,
             Action::Cohort(action) => cohort::run(self, step, action).await,
             Action::Split(action) => split::run(self, step, action).await,
-            Action::Train(action) => train::run(self, step, action).await,
+            Action::Train(action) => train::run(self, step, action, place).await,
             Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
                 stage_step::run(self, step).await
             }
@@ -190,68 +273,75 @@ pub async fn run(
     stop: Stop,
     observer: Arc<dyn Observer>,
 ) -> Result<RunSummary> {
+    let identity = Identity {
+        run_id: uuid::Uuid::now_v7().to_string(),
+        pipeline: pipeline.name.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let (run_id, name) = (identity.run_id.as_str(), pipeline.name.as_str());
+    let span = tracing::info_span!("run", run_id, pipeline = name, otel.status_code = Empty);
+    let budget = Budget::new(options.memory_bytes, options.ceiling_bytes);
+    let live = Arc::new(Live::new(identity, options.jobs, budget, stop, observer));
+    let ran = locked(pipeline, options, learner, live).instrument(span.clone()).await;
+    let code = ran.as_ref().map_or(1, |summary| summary.ending.exit_code());
+    if code != 0 {
+        span.record("otel.status_code", "error");
+    }
+    if let Err(error) = &ran {
+        span.in_scope(|| tracing::error!(fault = error.fault().name(), "the run is impossible"));
+    }
+    ran
+}
+
+/// The run, once it holds the catalog's lock.
+async fn locked(
+    pipeline: &Pipeline,
+    options: &Options,
+    learner: Option<Arc<dyn Learner>>,
+    live: Arc<Live>,
+) -> Result<RunSummary> {
     let chosen = options.steps(pipeline)?;
     make_folder(&pipeline.catalog)
         .map_err(|e| Error::from(e).context(pipeline.catalog.display()))?;
+    let owner = Owner {
+        what: format!("run of {}", pipeline.name),
+        run_id: Some(live.identity().run_id.clone()),
+        command: options.command.clone(),
+    };
     // Before anything is looked at: what is torn of a catalog is set aside by one process.
-    let _lock = catalog::lock::acquire(&pipeline.catalog, &format!("run of {}", pipeline.name))?;
+    let lock = lock::acquire(&pipeline.catalog, &owner, Arc::clone(&live) as Arc<dyn Vitals>)?;
     let catalog = Catalog::create_or_open(&pipeline.catalog).await?;
     for repair in catalog.repairs() {
-        observer.note(&format!("the catalog was repaired: {repair}"));
+        tracing::warn!("the catalog was repaired");
+        Observer::note(&*live, &format!("the catalog was repaired: {repair}"));
     }
+    let run_id = live.identity().run_id.clone();
+    let before = history::settle(&catalog, lock.left()).await?;
+    live.succeeded_before(status::last_success(&before, &pipeline.name));
+    let _exporting = options.exports.start(&live)?;
     let lineage = Lineage {
-        run_id: uuid::Uuid::now_v7().to_string(),
+        run_id,
         pipeline_hash: pipeline.hash.clone(),
-        software_version: env!("CARGO_PKG_VERSION").to_owned(),
+        software_version: live.identity().version.clone(),
         seed: pipeline.seed,
         catalog_version: catalog.cases_version()?,
     };
     let mut row = run_row(pipeline, options, &lineage);
     catalog.upsert_run(&row).await?;
+    tracing::info!(steps = chosen.len(), jobs = options.jobs, "the run begins");
     let mut runner = Runner {
         pipeline,
         catalog: catalog.clone(),
         workers: Arc::new(Workers::new(options.jobs)?),
-        budget: Budget::new(options.memory_bytes, options.ceiling_bytes),
-        stop: stop.clone(),
-        observer,
+        budget: live.budget().clone(),
+        stop: live.stop().clone(),
+        observer: Arc::clone(&live) as Arc<dyn Observer>,
+        live,
         learner,
         lineage,
         memo: Arc::default(),
     };
-    let mut steps = Vec::new();
-    let mut ending = Ending::Done;
-    for step in chosen {
-        if steps.last().is_some_and(|before: &StepReport| before.done + before.failed > 0) {
-            runner.tidy().await;
-        }
-        let started = Instant::now();
-        runner.lineage.seed = step.seed;
-        let result = runner.step(step).await;
-        let mut report = match result {
-            Ok(report) => report,
-            Err(_) if stop.is_set() => {
-                ending = Ending::stopped(&stop);
-                break;
-            }
-            Err(error) => {
-                ending = Ending::Failed(error.context(format!("step {}", step.name)));
-                break;
-            }
-        };
-        report.elapsed = started.elapsed();
-        runner.lineage.catalog_version = catalog.cases_version()?;
-        let over = summary::over_limit(pipeline, &report);
-        steps.push(report);
-        if stop.is_set() {
-            ending = Ending::stopped(&stop);
-            break;
-        }
-        if let Some(reason) = over {
-            ending = Ending::OverLimit(reason);
-            break;
-        }
-    }
+    let (steps, mut ending) = runner.steps(chosen).await?;
     finish(&mut row, &steps, &ending);
     if let Err(error) = catalog.upsert_run(&row).await {
         let error = error.context("the end of the run is not in the catalog");
@@ -261,6 +351,8 @@ pub async fn run(
             _ => ending = Ending::Failed(error),
         }
     }
+    runner.live.ended(ending.exit_code());
+    tell(&row, &ending);
     runner.tidy().await;
     // Only what ran has news to tell.
     let scored = steps.iter().filter_map(|report| pipeline.step(&report.step));
@@ -273,6 +365,23 @@ pub async fn run(
         },
     };
     Ok(RunSummary { run_id: runner.lineage.run_id, steps, ending, scores })
+}
+
+/// Logs how a run ended.
+fn tell(row: &RunRow, ending: &Ending) {
+    let fault = match ending {
+        Ending::Failed(error) => error.fault().name(),
+        _ => "",
+    };
+    tracing::info!(
+        status = row.status.name(),
+        fault,
+        exit_code = row.exit_code,
+        cases_done = row.cases_done,
+        cases_failed = row.cases_failed,
+        cases_unchanged = row.cases_unchanged,
+        "the run ended"
+    );
 }
 
 fn run_row(pipeline: &Pipeline, options: &Options, lineage: &Lineage) -> RunRow {

@@ -19,8 +19,8 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Action, Output, Pipeline, Source, Step};
 use crate::stages::score::Score;
 
+use super::memo;
 use super::plan::{self, StagePlan};
-use super::session;
 
 /// Names that no user column has.
 const CASE: &str = "__case";
@@ -77,7 +77,7 @@ async fn excluded(ctx: &SessionContext) -> Result<Vec<String>> {
         let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
         Ok(json!(rows.into_iter().map(|row| row.case_id).collect::<Vec<_>>()).to_string())
     };
-    let text = session::once(ctx, format!("{EXCLUDED} {}", ctx.session_id()), made).await?;
+    let text = memo::once(ctx, format!("{EXCLUDED} {}", ctx.session_id()), made).await?;
     serde_json::from_str(&text).map_err(|e| Error::bug(e.to_string()))
 }
 
@@ -243,7 +243,7 @@ pub(super) async fn relation(
         }
         Action::Split(split) => {
             let made = super::split::fingerprint(ctx, step, split);
-            let print = session::once(ctx, format!("split {}", step.name), made).await?;
+            let print = memo::once(ctx, format!("split {}", step.name), made).await?;
             let rows = ctx
                 .sql(&format!(
                     "SELECT DISTINCT case_id AS {CASE}, part FROM splits \

@@ -1,7 +1,7 @@
 //! Sessions: the catalog's tables, and steps of a pipeline as relations beside them.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use crate::catalog::{Catalog, SessionAt};
 use crate::error::Result;
-use crate::pipeline::{Pipeline, Step, Union};
+use crate::pipeline::{Action, Pipeline, Step, Union};
 
+use super::memo::{Memo, trained};
 use super::relations::{planning, relation, replace, without};
 
 /// A session in which the tables and what the step `until` needs (all steps, where it is none) can be queried by name.
@@ -33,6 +34,11 @@ pub async fn until(
     }
 }
 
+/// A session for readers of anything, in which nothing runs.
+pub async fn of_all(catalog: &Catalog, pipeline: &Pipeline) -> Result<SessionContext> {
+    until(catalog, pipeline, None, &Memo::of_a_reader()).await
+}
+
 /// A session for one query: the tables, and the steps that it names with what they need.
 pub async fn for_query(
     catalog: &Catalog,
@@ -46,7 +52,7 @@ pub async fn for_query(
     });
     let named: BTreeSet<&str> = names.filter(|name| lower.contains(name)).collect();
     let named: Vec<&str> = named.into_iter().collect();
-    of_steps(catalog, pipeline, &pipeline.closure(&named), &Arc::default()).await
+    of_steps(catalog, pipeline, &pipeline.closure(&named), &Memo::of_a_reader()).await
 }
 
 /// A session with the tables and these steps, each after what it needs.
@@ -67,6 +73,7 @@ pub struct Growing<'p> {
     /// The session.
     pub ctx: SessionContext,
     pipeline: &'p Pipeline,
+    memo: Arc<Memo>,
     unions: Vec<Union<'p>>,
     there: HashSet<String>,
 }
@@ -74,8 +81,8 @@ pub struct Growing<'p> {
 impl<'p> Growing<'p> {
     /// Over the tables of a session.
     pub fn new(ctx: SessionContext, pipeline: &'p Pipeline, memo: Arc<Memo>) -> Self {
-        ctx.state_ref().write().config_mut().set_extension(memo);
-        Self { ctx, pipeline, unions: pipeline.unions(), there: HashSet::new() }
+        ctx.state_ref().write().config_mut().set_extension(Arc::clone(&memo));
+        Self { ctx, pipeline, memo, unions: pipeline.unions(), there: HashSet::new() }
     }
 
     /// Adds the relations of these steps, each after what it needs, and of the matrices that are complete with them.
@@ -84,7 +91,7 @@ impl<'p> Growing<'p> {
             if self.there.contains(&step.name) {
                 continue;
             }
-            if let Some(found) = relation(&self.ctx, self.pipeline, step).await? {
+            if let Some(found) = self.relation(step).await? {
                 replace(&self.ctx, &step.name, found)?;
                 self.there.insert(step.name.clone());
             }
@@ -98,51 +105,19 @@ impl<'p> Growing<'p> {
         }
         Ok(())
     }
-}
 
-/// Fingerprints of splits and trainings, each worked out once. Sessions that follow each other in a run share them: a step is
-/// asked for its fingerprint after all that it depends on is done.
-#[derive(Debug, Default)]
-pub struct Memo(Mutex<HashMap<String, String>>);
-
-impl Memo {
-    fn of(ctx: &SessionContext) -> Option<Arc<Self>> {
-        ctx.state_ref().read().config().get_extension()
+    async fn relation(&self, step: &Step) -> Result<Option<DataFrame>> {
+        // A cohort's relation brings others along, its flow and whom it left out.
+        let alone = !matches!(step.action, Action::Cohort(_));
+        if alone && let Some(rows) = self.memo.rows(&self.ctx, &step.name).await? {
+            return Ok(Some(rows));
+        }
+        let Some(found) = relation(&self.ctx, self.pipeline, step).await? else { return Ok(None) };
+        match self.memo.rows(&self.ctx, &step.name).await? {
+            Some(rows) => Ok(Some(rows)),
+            None => self.memo.settled(&self.ctx, &step.name, found).await.map(Some),
+        }
     }
-
-    fn knows(&self, name: &str) -> bool {
-        self.get(name).is_some()
-    }
-
-    fn get(&self, name: &str) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
-    }
-
-    fn set(&self, name: String, text: String) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, text);
-    }
-}
-
-/// Under what name a training's fingerprint is known.
-pub fn trained(step: &str) -> String {
-    format!("train {step}")
-}
-
-/// The text of that name, made where the session does not know it.
-pub async fn once(
-    ctx: &SessionContext,
-    name: String,
-    make: impl Future<Output = Result<String>>,
-) -> Result<String> {
-    let memo = Memo::of(ctx);
-    if let Some(found) = memo.as_ref().and_then(|memo| memo.get(&name)) {
-        return Ok(found);
-    }
-    let made = make.await?;
-    if let Some(memo) = memo {
-        memo.set(name, made.clone());
-    }
-    Ok(made)
 }
 
 /// The relation of all steps of a matrix, with a column a parameter. What one of them lacks is null.

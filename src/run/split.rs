@@ -2,7 +2,6 @@
 //! with the query, the parameters, the seed and the catalog's version.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
 use serde::{Deserialize, Serialize};
@@ -14,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::pipeline::{Action, Division, Pipeline, SplitParams, Step};
 use crate::study::split::{self, Drawn, History, Member, Placed, Report, strata};
 
+use super::memo::Memo;
 use super::{Runner, StepReport, plan, relations, session};
 
 /// To be raised when the same members and parameters are divided otherwise.
@@ -231,8 +231,8 @@ pub async fn views(
     columns: Option<&[String]>,
 ) -> Result<Vec<SplitView>> {
     let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
-    let ctx =
-        session::of_steps(catalog, pipeline, &pipeline.closure(&names), &Arc::default()).await?;
+    let ctx = session::of_steps(catalog, pipeline, &pipeline.closure(&names), &Memo::of_a_reader())
+        .await?;
     let mut views = Vec::new();
     for step in steps {
         let Action::Split(action) = &step.action else { continue };

@@ -39,6 +39,7 @@ pub(super) fn over(
     input: Arc<dyn ExecutionPlan>,
 ) -> (Arc<CaseExec>, Arc<Metrics>) {
     let metrics = Arc::new(Metrics::new(plan.fused.stages().iter().map(|s| s.name())));
+    runner.live.attach(&metrics);
     let work = Work {
         step: step.to_owned(),
         fused: plan.fused,

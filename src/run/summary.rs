@@ -94,6 +94,9 @@ pub fn report_job(pipeline: &Pipeline, params: &ReportParams, lineage: &Lineage)
         pipeline.steps.iter().any(|s| matches!(&s.action, Action::Split(split) if split.overfit));
     let same = "Trained and tested on the same cases (overfit): the scores prove that grids, orientation and \
         scoring agree, and say nothing about new cases.";
+    let prepared =
+        last(&|a| matches!(a, Action::Stages(StagesAction { output: Output::Files, .. })));
+    let way = prepared.as_deref().map(|step| pipeline.closure(&[step])).unwrap_or_default();
     ReportJob {
         title: if params.title.is_empty() { &pipeline.name } else { &params.title }.clone(),
         html: params.html.clone(),
@@ -105,9 +108,12 @@ pub fn report_job(pipeline: &Pipeline, params: &ReportParams, lineage: &Lineage)
             .filter(|s| !matches!(s.action, Action::Train(_) | Action::Report(_)))
             .map(|s| s.name.clone())
             .collect(),
-        prepared_step: last(&|a| {
-            matches!(a, Action::Stages(StagesAction { output: Output::Files, .. }))
-        }),
+        cohorts: way
+            .iter()
+            .filter(|s| matches!(s.action, Action::Cohort(_)))
+            .map(|s| s.name.clone())
+            .collect(),
+        prepared_step: prepared,
         split_step: last(&|a| matches!(a, Action::Split(_))),
         model_step: last(&|a| matches!(a, Action::Train(_))),
         predicted_step: last(&|a| matches!(a, Action::Infer(_))),

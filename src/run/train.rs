@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::formats::tensorboard::EventFile;
 use crate::pipeline::{Pipeline, Step, TrainStep};
 
-use super::{Runner, StepReport, plan, relations, session};
+use super::{Runner, StepReport, memo, plan, relations};
 
 /// To be raised when the same samples and parameters give another model.
 const VERSION: u32 = 2;
@@ -52,7 +52,7 @@ pub async fn fingerprint(
 ) -> Result<String> {
     let made = Box::pin(new_fingerprint(ctx, pipeline, step, action, seed));
     match seed == step.seed {
-        true => session::once(ctx, session::trained(&step.name), made).await,
+        true => memo::once(ctx, memo::trained(&step.name), made).await,
         false => made.await,
     }
 }
@@ -133,11 +133,13 @@ async fn shards(ctx: &SessionContext, step: &Step) -> Result<Vec<String>> {
     Ok(rows.iter().filter_map(|r| r["id"].as_str().map(str::to_owned)).collect())
 }
 
-/// Runs a train step: one training a seed, none where the catalog has it already.
+/// Runs a train step: one training a seed, none where the catalog has it already. It is number `place` of those that run
+/// side by side.
 pub(super) async fn run(
     runner: &Runner<'_>,
     step: &Step,
     action: &TrainStep,
+    place: usize,
 ) -> Result<StepReport> {
     let ctx = runner.session(Some(&step.name)).await?;
     let mut report = StepReport::new(&step.name, action.seeds);
@@ -150,7 +152,7 @@ pub(super) async fn run(
             dices.push(model.best_val_dice);
             continue;
         }
-        let trained = train(runner, &ctx, step, action, (seed, &print)).await?;
+        let trained = train(runner, &ctx, step, action, (seed, &print, place)).await?;
         report.done += 1;
         report.note = Some(format!(
             "best validation DSC {:.3} in epoch {} of {}",
@@ -183,11 +185,12 @@ async fn train(
     ctx: &SessionContext,
     step: &Step,
     action: &TrainStep,
-    (seed, print): (u64, &str),
+    (seed, print, place): (u64, &str, usize),
 ) -> Result<TrainedModel> {
     let parent = parent(ctx, runner.pipeline, action).await?;
     let model_id = format!("{}-{}", step.name, &print[..10]);
-    let job = job(runner, ctx, step, action, (seed, print, &model_id, parent.as_ref())).await?;
+    let mut job = job(runner, ctx, step, action, (seed, print, &model_id, parent.as_ref())).await?;
+    job.place = place;
     let shards = shards(ctx, step).await?;
     let (train_cases, val_cases) = (job.train.len(), job.val.len());
     let Some(learner) = runner.learner.clone() else {
@@ -195,13 +198,16 @@ async fn train(
     };
     let (observer, stop) = (Arc::clone(&runner.observer), runner.stop.clone());
     observer.begin(&step.name, u64::from(action.params.epochs as u32), 0);
+    let name = step.name.clone();
+    let span = tracing::Span::current();
     let trained = tokio::task::spawn_blocking(move || {
+        let _in = span.enter();
         let events = Events::new(&job.folder);
         let tell = |event: &TrainEvent| {
             if let Some(problem) = events.tell(event) {
                 observer.note(&problem);
             }
-            observer.training(event);
+            observer.training(&name, event);
         };
         learner.train(job, &tell, &|| stop.is_set())
     })
@@ -278,6 +284,7 @@ async fn job(
         folder: runner.pipeline.artifacts.join("models").join(model_id),
         metadata,
         fingerprint: print.to_owned(),
+        place: 0,
     })
 }
 

@@ -41,7 +41,25 @@ pub fn describe() -> LearnerInfo {
     }
 }
 
-/// Sets the number of libtorch's CPU threads; 0 uses all cores.
+/// The name of the device on which training number `place` of those that run at once is done: `auto` takes turns.
+pub fn of_place(name: &str, place: usize) -> String {
+    match cuda_devices() {
+        count if name == "auto" && count > 1 => format!("cuda:{}", place % count),
+        _ => name.to_owned(),
+    }
+}
+
+/// How many trainings can run at once on a device of that name, with so many threads each of the cores.
+pub fn places(name: &str, threads: usize, cores: usize) -> usize {
+    let count = if name == "auto" { cuda_devices() } else { 0 };
+    match name {
+        _ if count > 0 => count,
+        "auto" | "cpu" if threads > 0 => (cores / threads).max(1),
+        _ => 1,
+    }
+}
+
+/// Sets the number of CPU threads of libtorch in this thread and those that it starts; 0 uses all cores.
 pub fn set_threads(threads: usize) {
     let threads = if threads == 0 { all_cores() } else { threads };
     tch::set_num_threads(threads.min(1024) as i32);
@@ -115,6 +133,16 @@ fn load_cuda() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trainings_share_the_cores_by_their_threads() {
+        assert_eq!(places("cpu", 0, 8), 1, "one uses all cores");
+        assert_eq!(places("cpu", 4, 8), 2);
+        assert_eq!(places("cpu", 16, 8), 1);
+        assert_eq!(places("cuda:1", 4, 8), 1, "one device");
+        assert_eq!(of_place("cpu", 3), "cpu");
+        assert_eq!(of_place("cuda:1", 3), "cuda:1");
+    }
 
     #[test]
     fn a_device_that_is_not_there_is_a_configuration_error() {

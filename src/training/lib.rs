@@ -23,7 +23,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use torcula::engine::learner::{
-    Learner, LearnerInfo, PredictOptions, Predictor, TrainEvent, TrainJob, TrainedModel,
+    Learner, LearnerInfo, PredictOptions, Predictor, TrainEvent, TrainJob, TrainParams,
+    TrainedModel,
 };
 use torcula::error::Result;
 
@@ -46,6 +47,10 @@ impl Learner for TorchLearner {
         stop: &dyn Fn() -> bool,
     ) -> Result<TrainedModel> {
         train_loop::train(&job, progress, stop)
+    }
+
+    fn places(&self, params: &TrainParams, cores: usize) -> usize {
+        device::places(&params.device, params.threads, cores)
     }
 
     fn predictor(&self, model: &Path, options: &PredictOptions) -> Result<Arc<dyn Predictor>> {

@@ -10,6 +10,7 @@ mod start;
 mod state;
 mod validate;
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,9 @@ use crate::model::network::Network;
 use crate::optimizer::{Average, Optimizer, learning_rate};
 
 pub use state::keys;
+
+/// Held while a network draws at random, as dropout does.
+static DRAWING: Mutex<()> = Mutex::new(());
 
 /// How often progress is told within an epoch.
 const TELL_EVERY: Duration = Duration::from_secs(2);
@@ -75,7 +79,7 @@ pub fn train(
     stop: &dyn Fn() -> bool,
 ) -> Result<TrainedModel> {
     job.params.validate()?;
-    let device = device::open(&job.params.device)?;
+    let device = device::open(&device::of_place(&job.params.device, job.place))?;
     device::set_threads(job.params.threads);
     let mut training = Training::new(job, device)?;
     training.resume()?;
@@ -109,6 +113,7 @@ impl<'a> Training<'a> {
         progress: &dyn Fn(&TrainEvent),
         stop: &dyn Fn() -> bool,
     ) -> Result<EpochReport> {
+        let _span = tracing::info_span!("epoch", epoch = self.progress.epoch + 1).entered();
         let began = Instant::now();
         let before = self.progress.partial;
         let mut batches = self.feed.epoch_from(self.progress.epoch + 1, before.batches)?;
@@ -202,6 +207,9 @@ impl<'a> Training<'a> {
 
     fn loss_of(&self, batch: &Batch) -> Result<(Tensor, f64), TchError> {
         let (images, truths) = tensors(batch, self.network.store.device())?;
+        // libtorch has one generator: another training must not draw from it before this one has drawn.
+        let _drawing =
+            self.network.draws().then(|| DRAWING.lock().unwrap_or_else(PoisonError::into_inner));
         if self.network.draws() {
             // Keyed like the batches, so that a training that was interrupted draws the same.
             let labels = ["network", &batch.epoch.to_string(), &batch.index.to_string()];

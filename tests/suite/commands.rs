@@ -20,6 +20,7 @@ fn every_command_has_help() {
         "lineage",
         "failures",
         "status",
+        "runs",
         "doctor",
         "completions",
     ] {
@@ -123,8 +124,6 @@ fn status_and_failures_read_well() {
     registry.run(&[]);
     let catalog = registry.path().join("catalog");
     let catalog = catalog.to_str().unwrap();
-    let status = succeed(&["status", "--catalog", catalog]);
-    assert!(status.contains("prepare") && status.contains("done"), "{status}");
     let failures = succeed(&["failures", "--catalog", catalog]);
     assert_eq!(failures.lines().count(), 1 + 2, "{failures}");
 }

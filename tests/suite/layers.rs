@@ -12,6 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["formats"],
     &["catalog"],
     &["engine"],
+    &["watch"],
     &["stages"],
     &["pipeline"],
     &["study"],

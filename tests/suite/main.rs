@@ -19,3 +19,4 @@ mod resume;
 mod study;
 mod support;
 mod upkeep;
+mod watching;

@@ -164,3 +164,50 @@ fn a_fine_tuning_starts_from_its_parent_and_says_so() {
     assert!(again.contains("over 3 seeds") && !again.contains("best validation DSC"), "{again}");
     assert_eq!(ask(counts), "4,2,6,3");
 }
+
+#[test]
+fn trainings_side_by_side_end_with_the_bytes_of_each_alone() {
+    const SIDE_BY_SIDE: &str = r#"
+torcula: 1
+name: pair
+seed: 5
+vars: { data: null }
+catalog: ${data}/catalog
+artifacts: ${data}/derivatives
+steps:
+  registry: { ingest: { bids: "${data}/registry", require_truth: true } }
+  split: { from: SELECT * FROM cases, split: { parts: { train: 0.6, val: 0.2, test: 0.2 } } }
+  shards: { from: split, stages: [{ resample: { shape: [32, 32, 8] } }], to: shards }
+  net:
+    matrix: { rate: [0.003, 0.01] }
+    from: shards
+    train: { levels: 2, filters: 4, epochs: 4, batch: 2, draws: 4, dropout: 0.2, learning_rate: "${rate}", device: cpu, threads: 1 }
+"#;
+    let (alone, together) = (work(), work());
+    let train = |folder: &Path, jobs: &str| {
+        std::fs::write(folder.join("small.yaml"), SIDE_BY_SIDE).unwrap();
+        let arguments = arguments(folder);
+        let mut arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        *arguments.last_mut().unwrap() = "json";
+        run(&[&arguments[..], &["--jobs", jobs]].concat())
+    };
+    // Where one began and ended, among the lines that the run told.
+    let overlap = |text: &str| {
+        let at = |event: &str, step: &str| {
+            let told = |line: &str| {
+                let line: Value = serde_json::from_str(line).unwrap_or_default();
+                line["event"] == event && line["step"] == step
+            };
+            text.lines().position(told).unwrap_or_else(|| panic!("no {event} of {step}: {text}"))
+        };
+        at("begin", "net_rate0_01") < at("end", "net_rate0_003")
+    };
+    assert!(!overlap(&train(alone.path(), "1")), "one after the other on one core");
+    assert!(overlap(&train(together.path(), "2")), "at once on two");
+    for step in ["net_rate0_003", "net_rate0_01"] {
+        let bytes = |folder: &Path| {
+            std::fs::read(model(folder, step).unwrap().join("model.safetensors")).unwrap()
+        };
+        assert!(bytes(alone.path()) == bytes(together.path()), "{step} has other bytes");
+    }
+}

@@ -16,6 +16,8 @@ words! {
         Stopped = "stopped",
         /// It ended, with more quarantined cases than its pipeline allows.
         OverLimit = "over_limit",
+        /// Its process died; a later run found out.
+        Killed = "killed",
     }
 }
 
@@ -33,7 +35,7 @@ row! {
         resolved: String, None;
         /// The command line.
         command: String, None;
-        /// `running`, `done`, `failed`, `stopped` or `over_limit`.
+        /// `running`, `done`, `failed`, `stopped`, `over_limit` or `killed`.
         status: RunStatus, None;
         /// When the run started.
         started_at: Timestamp, MicrosecondUtc;

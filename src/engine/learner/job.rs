@@ -29,6 +29,8 @@ pub struct TrainJob {
     pub metadata: BTreeMap<String, String>,
     /// Hash of all that decides the result: a checkpoint with another one is not continued.
     pub fingerprint: String,
+    /// Number, from 0, among the trainings that run at once. Decides the CUDA device where `device` is `auto`.
+    pub place: usize,
 }
 
 /// What a training tells while it runs.

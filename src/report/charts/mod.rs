@@ -7,9 +7,13 @@ pub mod curve;
 pub mod flow;
 pub mod histogram;
 pub mod lines;
+pub mod raster;
 pub mod scatter;
 
 use maud::{Markup, html};
+
+/// The letters of figures in files of their own.
+pub const FAMILY: &str = "DejaVu Sans";
 
 /// Width of a figure that stands in a column of the page.
 pub const WIDTH: f64 = 480.0;
@@ -44,7 +48,7 @@ pub fn standalone(markup: &str, page_style: &str) -> Option<String> {
     for (name, value) in colours(page_style) {
         style = style.replace(&format!("var({name})"), value);
     }
-    let family = "svg { font-family: \"DejaVu Sans\", Arial, Helvetica, sans-serif; }";
+    let family = format!("svg {{ font-family: \"{FAMILY}\", Arial, Helvetica, sans-serif; }}");
     Some(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\"{tag}>\n<style>\n{family}\n{style}</style>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{}</svg>\n",

@@ -1,4 +1,4 @@
-//! The files beside the page: each figure as SVG, each table as CSV and LaTeX, and a list of them with the SQL behind
+//! The files beside the page: each figure as SVG and PNG, each table as CSV and LaTeX, and a list of them with the SQL behind
 //! each. They stand in a folder of the report's own, `report-files` beside `report.html`.
 
 use std::collections::BTreeMap;
@@ -16,6 +16,8 @@ use crate::report::html::STYLE;
 
 /// Ending of a figure's file.
 pub const SVG: &str = "svg";
+/// Ending of a figure's file.
+pub const PNG: &str = "png";
 /// Ending of a table's file.
 pub const CSV: &str = "csv";
 /// Ending of a table's file.
@@ -90,7 +92,8 @@ fn contents(part: &Part) -> Result<Vec<(String, Vec<u8>)>> {
             let markup = draw(id, plot).into_string();
             let svg = charts::standalone(&markup, STYLE)
                 .ok_or_else(|| Error::bug(format!("the figure {id} is no SVG")))?;
-            vec![(format!("{id}.{SVG}"), svg.into_bytes())]
+            let png = charts::raster::png(&svg)?;
+            vec![(format!("{id}.{SVG}"), svg.into_bytes()), (format!("{id}.{PNG}"), png)]
         }
         Part::Table { id, table } => vec![
             (format!("{id}.{CSV}"), table.csv().into_bytes()),
@@ -106,7 +109,7 @@ fn list(exhibits: &[&Exhibit], written: &Written) -> Value {
     for exhibit in exhibits {
         for part in exhibit.parts.iter().flatten() {
             let (id, kinds) = match part {
-                Part::Figure { id, .. } => (id, &[SVG][..]),
+                Part::Figure { id, .. } => (id, &[SVG, PNG][..]),
                 Part::Table { id, .. } => (id, &[CSV, LATEX][..]),
                 Part::Case { .. } => continue,
             };

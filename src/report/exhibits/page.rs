@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::files::{CSV, LATEX, SVG, Written};
+use super::files::{CSV, LATEX, PNG, SVG, Written};
 use super::table::{Cell, Row, Table};
 use super::{Exhibit, Part, Plot, Section};
 use crate::report::charts::{agreement, boxes, flow, lines, scatter};
@@ -59,7 +59,7 @@ fn part(part: &Part, written: &Written) -> Markup {
         Part::Figure { id, caption, plot } => html! {
             figure {
                 (draw(id, plot))
-                figcaption { (caption) " " (files(id, &[SVG], written)) }
+                figcaption { (caption) " " (files(id, &[SVG, PNG], written)) }
             }
         },
         Part::Table { id, table } => html! {

@@ -309,7 +309,11 @@ async fn tables_and_figures_are_files_beside_the_page_and_old_ones_go() {
     assert!(read("fig-1-table.csv").starts_with("Reason,Excluded,Remaining\r\n"));
     assert!(read("baseline-characteristics-table.tex").contains("\\begin{tabular}"));
     let page = std::fs::read_to_string(&job.html).unwrap();
-    assert!(page.contains("href=\"report-files/fig-1-figure.svg\""));
+    for kind in ["svg", "png"] {
+        assert!(page.contains(&format!("href=\"report-files/fig-1-figure.{kind}\"")), "{kind}");
+    }
+    let png = std::fs::read(beside.join("fig-1-figure.png")).unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
     for link in page.split("href=\"report-files/").skip(1) {
         let name = link.split('"').next().unwrap();
         assert!(beside.join(name).is_file(), "{name} is linked and not there");

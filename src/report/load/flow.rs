@@ -7,12 +7,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Deserialize;
 
+use super::exclusions::{excluded, with_rest};
 use super::query::{Source, identifier, literal};
-use crate::catalog::curation::EXCLUDED;
 use crate::error::Result;
-use crate::report::data::{
-    Exclusion, FailedCase, Failures, Flow, Part, Reason, StageCount, Station,
-};
+use crate::report::data::{Exclusion, FailedCase, Failures, Flow, Part, StageCount, Station};
 use crate::report::reasons::Reasons;
 
 /// Most failures that are listed on the page.
@@ -55,7 +53,7 @@ pub async fn load(source: &Source<'_>) -> Result<(Flow, Failures)> {
             .await?;
         failures.cases = cases.len() as u64;
     }
-    let flow = flow(source, &lost).await?;
+    let flow = flow(source, &lost, &failures.sql).await?;
     Ok((flow, failures))
 }
 
@@ -201,7 +199,8 @@ struct Counted {
     scored: u64,
 }
 
-async fn flow(source: &Source<'_>, lost: &Lost) -> Result<Flow> {
+/// `failed` is the query for the failures that stand, or empty.
+async fn flow(source: &Source<'_>, lost: &Lost, failed: &str) -> Result<Flow> {
     let job = source.job;
     let mut queries = Vec::new();
     let mut before = stations_of_ingest(source, lost, &mut queries).await?;
@@ -211,8 +210,8 @@ async fn flow(source: &Source<'_>, lost: &Lost) -> Result<Flow> {
     {
         let sql = format!("SELECT count(DISTINCT case_id) AS cases FROM ({held})");
         let cases = one(source, &sql).await?;
-        let curated = curated(source, &held, &mut queries).await?;
-        let exclusions = with_rest(lost.at(Where::Preparation), left, cases, step, curated);
+        let excluded = excluded(source, &held, failed, &mut queries).await?;
+        let exclusions = with_rest(lost.at(Where::Preparation), left, cases, step, excluded);
         before.push(Station {
             label: "Prepared".to_owned(),
             cases,
@@ -329,54 +328,4 @@ async fn parts(source: &Source<'_>, sql: &str) -> Result<Vec<Part>> {
 async fn one(source: &Source<'_>, sql: &str) -> Result<u64> {
     let rows: Vec<Counted> = source.rows(sql).await?;
     Ok(rows.first().map_or(0, |row| row.cases))
-}
-
-/// The cases that a curator excluded and a step does not hold, by reason.
-async fn curated(
-    source: &Source<'_>,
-    held: &str,
-    queries: &mut Vec<String>,
-) -> Result<Vec<Reason>> {
-    if !source.columns("cases").await.iter().any(|(name, _)| name == EXCLUDED) {
-        return Ok(Vec::new());
-    }
-    let sql = format!(
-        "SELECT {EXCLUDED} AS label, count(*) AS cases FROM cases\nWHERE {EXCLUDED} IS NOT NULL AND case_id NOT IN ({held})\n\
-         GROUP BY {EXCLUDED} ORDER BY cases DESC, label"
-    );
-    let rows: Vec<Counted> = source.rows(&sql).await?;
-    let reasons: Vec<Reason> =
-        rows.into_iter().map(|r| Reason { reason: r.label, cases: r.cases }).collect();
-    if !reasons.is_empty() {
-        queries.push(sql);
-    }
-    Ok(reasons)
-}
-
-/// Puts the cases that are neither here nor failed before the exclusions: those that a curator excluded with their reasons,
-/// and those that the step did not ask for.
-fn with_rest(
-    mut exclusions: Vec<Exclusion>,
-    before: u64,
-    here: u64,
-    step: &str,
-    curated: Vec<Reason>,
-) -> Vec<Exclusion> {
-    let total = |of: &[Reason]| of.iter().map(|r| r.cases).sum::<u64>();
-    let failed: u64 = exclusions.iter().map(|e| e.cases).sum();
-    let lost = before.saturating_sub(failed + here);
-    // A case that was excluded after it had failed is told as failed.
-    let by_curator = Some(total(&curated)).filter(|n| *n <= lost).unwrap_or(0);
-    let rest = lost - by_curator;
-    if rest > 0 {
-        let reason =
-            Reason { reason: "not asked for by the step’s query".to_owned(), cases: rest };
-        exclusions
-            .insert(0, Exclusion { place: step.to_owned(), cases: rest, reasons: vec![reason] });
-    }
-    if by_curator > 0 {
-        let place = "Excluded by a curator".to_owned();
-        exclusions.insert(0, Exclusion { place, cases: by_curator, reasons: curated });
-    }
-    exclusions
 }

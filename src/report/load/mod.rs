@@ -1,5 +1,6 @@
 //! Fills [`ReportData`] by SQL over the catalog. One file a section of the page; [`query`] is what they share.
 
+mod exclusions;
 mod flow;
 pub(super) mod pictures;
 mod quality;

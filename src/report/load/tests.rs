@@ -227,6 +227,34 @@ async fn a_run_becomes_a_page() {
 }
 
 #[tokio::test]
+async fn the_flow_says_which_cohort_left_a_case_out_and_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let ctx = filled(folder.path()).await;
+    // 17 is prepared all the same, 18 failed: neither was lost to the cohort. 19 is told by the first that left it out.
+    for (cohort, rows) in [
+        ("adults", "('sub-19', 'a child', 1)"),
+        (
+            "visible",
+            "('sub-17', 'no lesion', 1), ('sub-18', 'no lesion', 1), ('sub-19', 'no lesion', 1)",
+        ),
+    ] {
+        let view = format!(
+            "CREATE VIEW {cohort}_excluded AS SELECT * FROM (VALUES {rows}) AS t (case_id, reason, rule_index)"
+        );
+        ctx.sql(&view).await.unwrap().collect().await.unwrap();
+    }
+    let cohorts = ["adults", "visible"].map(str::to_owned).to_vec();
+    let data = load(&ctx, &ReportJob { cohorts, ..job(folder.path()) }).await.unwrap();
+    let lost: Vec<(&str, u64, &str)> = data.flow.before[2]
+        .exclusions
+        .iter()
+        .map(|e| (e.place.as_str(), e.cases, e.reasons[0].reason.as_str()))
+        .collect();
+    assert_eq!(lost[0], ("Excluded from adults", 1, "a child"));
+    assert_eq!((lost.len(), lost[1].0), (2, "prepared › qc"));
+}
+
+#[tokio::test]
 async fn scores_are_divided_by_strata() {
     let folder = tempfile::tempdir().unwrap();
     let ctx = filled(folder.path()).await;

@@ -79,6 +79,7 @@ impl Training<'_> {
             .map(|(key, value)| (key.to_owned(), value)),
         );
         checkpoint::write(&self.state_path(), self.state(), &metadata)?;
+        tracing::debug!(batches = partial.batches, "the training's state is written");
         Ok(())
     }
 
@@ -112,6 +113,7 @@ impl Training<'_> {
         self.optimizer.step = file.json(keys::STEP)?;
         let (best_epoch, best_val_dice) = best.unwrap_or_default();
         let (epoch, partial) = (file.json(keys::EPOCH)?, file.json(keys::PARTIAL)?);
+        tracing::info!(epochs_done = epoch, "the training goes on where it was interrupted");
         self.progress = Progress { epoch, best_epoch, best_val_dice, curve, partial };
         Ok(())
     }

@@ -52,6 +52,7 @@ fn job(folder: &Path, samples: &[Sample], params: TrainParams) -> Result<TrainJo
         folder: folder.join("model"),
         metadata: BTreeMap::from([("torcula.run_id".to_owned(), "run".to_owned())]),
         fingerprint: "print".to_owned(),
+        place: 0,
     })
 }
 
