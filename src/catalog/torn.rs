@@ -2,8 +2,8 @@
 //! newest checkpoint of its log. Torcula's own writes are synced before they have a name; a disk that does not keep its word,
 //! a network file system, or another program that wrote to the table can still leave half of one.
 //!
-//! A commit that is torn was not acknowledged, so the work behind it is done again by the run that sets it aside. A
-//! checkpoint holds nothing that the commits do not.
+//! A commit that is torn was not acknowledged, so nothing that waits for it was written, and the work behind it is done again
+//! by the run that sets it aside. A checkpoint holds nothing that the commits do not.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};

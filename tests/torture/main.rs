@@ -8,7 +8,7 @@
 //! - the same command again completes, and everything equals the undisturbed result: artifacts and shards byte for byte, the
 //!   catalog row for row but for run identifiers and times.
 //!
-//! `fault` says what can go wrong, `preload.c` does it to a process, `world` runs the program, `check` compares.
+//! `fault`, `disk`, `torn` and `reader` say what can go wrong, `preload.c` does it to a process, `world` runs the program, `check` compares.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,9 +17,11 @@
 )]
 
 mod check;
+mod disk;
 mod fault;
 mod random;
 mod reader;
+mod torn;
 mod world;
 
 use std::collections::BTreeMap;
