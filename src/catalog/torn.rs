@@ -111,7 +111,14 @@ impl Catalog {
             }
             let reason = torn.error().reason().to_owned();
             let aside = match torn {
-                Torn::Checkpoint(path) => set_aside(&path)?,
+                Torn::Checkpoint(path) => {
+                    // The note that names it goes first: without the checkpoint it would make the table unreadable.
+                    let note = self.log(table).join(LAST_CHECKPOINT);
+                    if note.exists() {
+                        set_aside(&note)?;
+                    }
+                    set_aside(&path)?
+                }
                 Torn::Commit(path, _) => self.set_commit_aside(table, &path)?,
             };
             notes.push(format!("{reason}: it was set aside as {}", aside.display()));
