@@ -1,6 +1,6 @@
 # Every command sets up what it needs; nothing has to be exported. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo study test torture check format peers bench-peers bench bench-instructions bench-watching bench-defaults clean
+.PHONY: help setup build demo study test torture check audit sbom fuzz format peers bench-peers bench bench-instructions bench-watching bench-defaults bench-nightly clean
 
 DEMO ?= demo-data
 STUDY ?= noh2023-small
@@ -45,6 +45,24 @@ check: setup $(PYTHON) ## format, lints, layers, licences, spelling, documentati
 	@.ci/licences
 	@.venv/bin/typos
 
+audit: ## known holes, licences and sources of all crates (cargo-deny, cargo-audit; fetches the advisory database)
+	@command -v cargo-deny > /dev/null || cargo install --locked cargo-deny
+	@command -v cargo-audit > /dev/null || cargo install --locked cargo-audit
+	@cargo deny --workspace check
+	@cargo audit $$(sed -n 's/.*id = "\(RUSTSEC-[0-9-]*\)".*/--ignore \1/p' deny.toml)
+
+sbom: ## a bill of materials (CycloneDX 1.5, JSON) of each binary: target/sbom
+	@command -v cargo-cyclonedx > /dev/null || cargo install --locked cargo-cyclonedx
+	@cargo cyclonedx --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu --override-filename bom --quiet
+	@mkdir -p target/sbom
+	@mv bom.json target/sbom/torcula.cdx.json && mv src/training/bom.json target/sbom/torcula-training.cdx.json
+	@echo "target/sbom: $$(cd target/sbom && ls | tr '\n' ' ')"
+
+FUZZ_SECONDS ?= 600
+FUZZ ?=
+fuzz: ## the fuzzers, FUZZ_SECONDS each, two at a time; FUZZ="nifti gzip" chooses
+	@tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ)
+
 format: ## format the code
 	@cargo fmt --all
 
@@ -71,12 +89,15 @@ bench-watching: setup ## what logs, metrics and traces cost, in CPU time of a ru
 bench-defaults: setup $(PEERS) ## what N4's settings remove of a field with local structure
 	@$(PEERS) benches/peers/defaults.py
 
+bench-nightly: build ## what a night costs: nothing new, 1 % changed, another model, on 2,777 tiny cases
+	@python3 benches/nightly.py
+
 bench: setup ## criterion benches: kernels, engine overhead, shards
 	@cargo bench --bench '*'
 
 clean: ## remove what was built and the demo's data
 	@cargo clean
-	@rm -rf .venv .venv-peers $(DEMO) $(STUDY)
+	@rm -rf tests/fuzz/corpus tests/fuzz/artifacts .venv .venv-peers $(DEMO) $(STUDY)
 
 $(PYTHON): tests/requirements.txt
 	@python3 -m venv .venv

@@ -114,6 +114,13 @@ impl Error {
         self
     }
 
+    /// The same error with its reason and hint written anew.
+    #[must_use]
+    pub fn rewritten(self, write: impl Fn(&str) -> String) -> Self {
+        let (reason, hint) = (write(&self.reason), self.hint.as_deref().map(write));
+        Self { reason, hint, ..self }
+    }
+
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         self.fault

@@ -6,14 +6,14 @@
 //! |---|---|
 //! | [`cli`] | the command line: thin commands |
 //! | [`run`] | runs a pipeline step by step, each doing only what is left |
-//! | [`report`] | tables, figures, HTML |
+//! | [`report`] | tables, figures, HTML; what changed since an earlier night |
 //! | [`study`] | synthetic registries, statistics |
 //! | [`pipeline`] | the pipeline file: parse, resolve, check, plan |
 //! | [`stages`] | one verb on a case per file, and their registry |
 //! | [`watch`] | logs, traces, metrics, and how runs stand |
 //! | [`engine`] | the `Stage` trait, the one DataFusion operator, budget, journal, training feed |
 //! | [`catalog`] | nine Delta Lake tables, SQL, curation, lineage |
-//! | [`formats`] | NIfTI, BIDS, manifests, shards: the only module that opens image files |
+//! | [`formats`] | NIfTI, BIDS, manifests, shards: the only module that opens image files; limits of input, privacy |
 //! | [`imaging`] | pure kernels on volumes |
 //! | [`volume`], [`units`], [`error`] | what everything is made of |
 //!

@@ -4,7 +4,8 @@
 //!
 //! A variable of the registry that has no column of its own is edited as `variables.NAME`.
 //!
-//! Readers of `cases` find one column more than the table has: `excluded`, why a curator keeps the case out of every step.
+//! Readers of `cases` find one column more than the table has: `excluded`, why the case is kept out of every step: a curator's
+//! reason, or that its files are gone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,10 +27,14 @@ use super::store::Catalog;
 use super::{Timestamp, errors};
 use crate::error::{Error, Result};
 
-/// The column that says why a curator excluded a case.
+/// The column that says why a case is kept out of every step.
 pub const EXCLUDED: &str = "excluded";
 /// The column of variables without a column of their own, a JSON object.
 const VARIABLES: &str = "variables";
+/// What it says of a case whose files are gone.
+pub const REMOVED: &str = "its files are gone";
+/// The column that says since when.
+const REMOVED_AT: &str = "removed_at";
 /// Names that no user column has.
 const CASE: &str = "__edited_case";
 const SET: &str = "__set_";
@@ -160,7 +165,7 @@ fn kind_of(name: &str) -> Kind {
     Table::Cases.column(name).map_or(Kind::Text, |column| column.kind)
 }
 
-/// The table `cases` with edits applied, and the column `excluded`.
+/// The table `cases` with edits and missing files applied: the column `excluded`.
 pub(super) fn applied(
     raw: Arc<dyn TableProvider>,
     edits: &Edits,
@@ -201,9 +206,20 @@ pub(super) fn applied(
     let none = lit(datafusion::scalar::ScalarValue::Utf8(None));
     let meaning = HashMap::from([(
         "meaning".to_owned(),
-        "Why a curator keeps the case out of every step; none where nobody does.".to_owned(),
+        "Why the case is kept out of every step: a curator's reason, or that its files are gone; none where it is not."
+            .to_owned(),
     )]);
-    let excluded = edited(EXCLUDED, none).map_err(failed)?;
+    // A version from before files could be missed lacks the column.
+    let gone = match schema.field_with_name(REMOVED_AT) {
+        Ok(_) => {
+            let at = Expr::Column(Column::new(Some("cases"), REMOVED_AT));
+            when(at.is_not_null(), lit(REMOVED)).otherwise(none.clone()).map_err(failed)?
+        }
+        Err(_) => none,
+    };
+    let excluded = edited(EXCLUDED, gone.clone()).map_err(failed)?;
+    let excluded =
+        when(excluded.clone().is_not_null(), excluded).otherwise(gone).map_err(failed)?;
     select.push(excluded.alias_with_metadata(EXCLUDED, Some(FieldMetadata::from(meaning))));
     let plan = plan.project(select).and_then(LogicalPlanBuilder::build).map_err(failed)?;
     Ok(Arc::new(ViewTable::new(plan, None)))

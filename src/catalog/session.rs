@@ -103,6 +103,23 @@ impl Catalog {
         Ok(context)
     }
 
+    /// When a version of the table `cases` was committed.
+    ///
+    /// # Errors
+    /// There is no such version.
+    pub fn moment_of(&self, version: i64) -> Result<Timestamp> {
+        self.check_version(Table::Cases, version)?;
+        self.committed_at(Table::Cases, version)
+    }
+
+    /// The version of the table `cases` that a session reads.
+    ///
+    /// # Errors
+    /// As for [`Catalog::session`].
+    pub fn version_of(&self, at: SessionAt) -> Result<i64> {
+        Ok(self.versions_at(at)?.get(&Table::Cases).copied().unwrap_or_default())
+    }
+
     fn versions_at(&self, at: SessionAt) -> Result<BTreeMap<Table, i64>> {
         let moment = match at {
             SessionAt::Latest => return self.versions(),

@@ -67,7 +67,9 @@ impl Catalog {
                 catalog.create(table).await?;
             }
         }
-        Self::at(folder, repairs)
+        let catalog = Self::at(folder, repairs)?;
+        catalog.complete(Table::Cases).await?;
+        Ok(catalog)
     }
 
     /// Opens the catalog in `folder`. Reads none of its rows.
@@ -260,5 +262,23 @@ impl Catalog {
             Err(error) => Err(failed(error)),
             Ok(_) => Ok(()),
         }
+    }
+
+    /// Adds the columns that a table from an earlier version of Torcula lacks; its rows are null there.
+    async fn complete(&self, table: Table) -> Result<()> {
+        let failed = |error: DeltaTableError| errors::delta("update", table, &error);
+        let opened = self.loaded(table).await?;
+        let there = opened.snapshot().map_err(failed)?.schema();
+        let wanted: StructType = table
+            .arrow_schema()
+            .as_ref()
+            .try_into_kernel()
+            .map_err(|error: arrow::error::ArrowError| Error::bug(error.to_string()))?;
+        let lacking: Vec<_> =
+            wanted.fields().filter(|field| there.field(field.name()).is_none()).cloned().collect();
+        if !lacking.is_empty() {
+            opened.add_columns().with_fields(lacking).await.map_err(failed)?;
+        }
+        Ok(())
     }
 }

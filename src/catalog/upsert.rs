@@ -12,6 +12,7 @@ use datafusion::prelude::SessionContext;
 use deltalake_core::DeltaTableError;
 use serde_json::Value;
 
+use super::Timestamp;
 use super::errors;
 use super::rows::{encode, json_rows};
 use super::schema::{CaseRow, RunRow, Table, TableRow};
@@ -51,12 +52,41 @@ impl Catalog {
         self.upsert(std::slice::from_ref(row), "run_id", &[]).await.map(drop)
     }
 
+    /// Marks cases as missed by the ingest of a run: their files are gone. Identifiers that are not there do nothing.
+    ///
+    /// # Errors
+    /// As for [`Catalog::upsert_cases`].
+    pub async fn mark_removed(&self, ids: &[String], run_id: &str, at: Timestamp) -> Result<()> {
+        let table = Table::Cases;
+        for ids in ids.chunks(CHUNK) {
+            let keys = ids.iter().map(String::as_str).collect();
+            let mut rows: Vec<_> =
+                self.stored(table, "case_id", &keys).await?.into_iter().collect();
+            rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for (_, row) in &mut rows {
+                row["removed_at"] = Value::from(at.to_string());
+                row["run_id"] = Value::from(run_id);
+            }
+            self.upsert_values(table, rows, "case_id", &OF_THE_RUN).await?;
+        }
+        Ok(())
+    }
+
     async fn upsert<R: TableRow>(&self, rows: &[R], key: &str, ignored: &[&str]) -> Result<usize> {
-        let table = R::TABLE;
+        let incoming = keyed(json_rows(&encode(R::TABLE, rows)?)?, key)?;
+        self.upsert_values(R::TABLE, incoming, key, ignored).await
+    }
+
+    async fn upsert_values(
+        &self,
+        table: Table,
+        incoming: Vec<(String, Value)>,
+        key: &str,
+        ignored: &[&str],
+    ) -> Result<usize> {
         let _alone = self.inner.upserting.lock().await;
-        let incoming = keyed(json_rows(&encode(table, rows)?)?, key)?;
         let keys: HashSet<&str> = incoming.iter().map(|(id, _)| id.as_str()).collect();
-        if keys.len() < rows.len() {
+        if keys.len() < incoming.len() {
             let reason = format!("two rows for the table '{table}' have the same {key}");
             return Err(Error::bug(reason));
         }

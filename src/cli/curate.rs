@@ -2,13 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
 use super::{CatalogArgs, output, runtime};
 use crate::catalog::curation::EXCLUDED;
-use crate::catalog::lock::Owner;
 use crate::catalog::{self, Catalog, CurationRow, EditAction, Format, SessionAt};
 use crate::error::{Error, Result};
 use crate::pipeline::Pipeline;
@@ -146,8 +144,7 @@ fn lock(catalog: &Catalog, dry_run: bool) -> Result<Option<catalog::lock::Guard>
     if dry_run {
         return Ok(None);
     }
-    let owner = Owner { what: "curation".to_owned(), run_id: None, command: super::command_line() };
-    catalog::lock::acquire(catalog.folder(), &owner, Arc::new(())).map(Some)
+    super::lock(catalog, "curation").map(Some)
 }
 
 /// Shows the edits and what they affect, then makes them.

@@ -9,6 +9,7 @@ mod infer;
 mod models;
 mod output;
 mod progress;
+mod reveal;
 mod run;
 mod score;
 mod status;
@@ -24,15 +25,19 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::catalog::Catalog;
+use crate::catalog::lock::{self, Guard, Owner};
 use crate::engine::learner::Learner;
 use crate::error::{Error, Fault, Result};
+use crate::formats::files;
 
 /// Declared, streaming data pipelines for brain diffusion-weighted MRI.
 #[derive(Debug, Parser)]
 #[command(name = "torcula", version, propagate_version = true, max_term_width = 100)]
 #[command(
     after_help = "Start with `torcula synth demo-data --cases 20` and `torcula run pipelines/demo.yaml --set data=demo-data`.\n\
-Exit codes: 0 all well, 1 the run failed or was stopped, 2 bad usage or pipeline, 3 more cases quarantined than on_failure allows."
+Exit codes: 0 all well, 1 the run failed or was stopped, 2 bad usage or pipeline, 3 more cases quarantined than on_failure allows,\n\
+4 done, and a difference report raised an alarm."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -79,6 +84,8 @@ enum Command {
     Verify(upkeep::VerifyArgs),
     /// Remove what crashes left and what nothing needs any more
     Clean(upkeep::CleanArgs),
+    /// Say which cases of the registry stand behind pseudonyms (needs the key)
+    Reveal(reveal::RevealArgs),
     /// Check this machine: cores, memory, libtorch, CUDA
     Doctor,
     /// Print a completion script for a shell
@@ -93,6 +100,10 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
     crate::engine::memory::prepare();
     quiet_worker_panics();
     let cli = Cli::parse();
+    if let Err(error) = crate::formats::limits::check() {
+        output::error(&error);
+        return ExitCode::from(2);
+    }
     let result = match cli.command {
         Command::Run(args) => run::run(&args, learner),
         Command::Check(args) => check::check(&args),
@@ -113,6 +124,7 @@ pub fn main(learner: Option<Arc<dyn Learner>>) -> ExitCode {
         Command::Runs(args) => status::runs(&args),
         Command::Verify(args) => upkeep::verify(&args),
         Command::Clean(args) => upkeep::clean(&args),
+        Command::Reveal(args) => reveal::reveal(&args),
         Command::Doctor => doctor::doctor(learner),
         Command::Completions { shell } => {
             // Into memory first: clap panics where the pipe behind it is closed.
@@ -193,8 +205,26 @@ fn bytes(text: &str) -> std::result::Result<u64, String> {
 /// The command line, as it is written into the `runs` table.
 fn command_line() -> String {
     let mut words = vec!["torcula".to_owned()];
-    words.extend(std::env::args().skip(1));
+    words.extend(std::env::args().skip(1).map(|word| without_secret(&word)));
     words.join(" ")
+}
+
+/// Takes the lock of a catalog for a command that is no run.
+fn lock(catalog: &Catalog, what: &str) -> Result<Guard> {
+    let owner = Owner { what: what.to_owned(), run_id: None, command: command_line() };
+    lock::acquire(catalog.folder(), &owner, Arc::new(()))
+}
+
+/// An argument without the value of what is called a secret, and without passwords and tokens in addresses.
+fn without_secret(word: &str) -> String {
+    let secret = ["key", "token", "secret", "password", "credential"];
+    match word.split_once('=') {
+        Some((name, _)) if secret.iter().any(|s| name.to_ascii_lowercase().contains(s)) => {
+            format!("{name}=[hidden]")
+        }
+        Some((name, value)) => format!("{name}={}", files::without_secrets(value)),
+        None => files::without_secrets(word),
+    }
 }
 
 /// Where a command finds its catalog.
@@ -218,6 +248,19 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_recorded_command_line_has_no_secrets() {
+        for (word, kept) in [
+            ("data=/registry", "data=/registry"),
+            ("steps.a.notify.token=abc", "steps.a.notify.token=[hidden]"),
+            ("hook=https://me:abc@host/x?t=abc", "hook=https://host/x"),
+            ("s3://a:b@c/d", "s3://c/d"),
+            ("run", "run"),
+        ] {
+            assert_eq!(without_secret(word), kept);
+        }
     }
 
     #[test]

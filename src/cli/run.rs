@@ -13,6 +13,7 @@ use crate::engine::Stop;
 use crate::engine::learner::Learner;
 use crate::error::{Error, Result};
 use crate::pipeline::{self, Action, Pipeline};
+use crate::run::notify::{self, Message};
 use crate::run::{self, Ending, Options, RunSummary, StepReport};
 use crate::watch::Exports;
 
@@ -89,11 +90,22 @@ pub fn run(args: &RunArgs, learner: Option<Arc<dyn Learner>>) -> Result<ExitCode
         Ok(pipeline) => pipeline,
         Err(code) => return Ok(code),
     };
-    let summary = execute(&pipeline, args, learner)?;
-    for line in steps_text(&summary.steps).lines() {
-        output::line(line);
+    let summary = execute(&pipeline, args, learner);
+    let message = match &summary {
+        Ok(summary) => Message::of(&pipeline, summary),
+        Err(error) => Message::of_error(&pipeline, error),
+    };
+    let code = summary.map(|summary| {
+        for line in steps_text(&summary.steps).lines() {
+            output::line(line);
+        }
+        finish(&summary)
+    });
+    // Last, when all is committed and printed: nobody waits for it.
+    for warning in pipeline.notify.iter().flat_map(|spec| notify::tell(spec, &message)) {
+        output::note(format!("warning: {warning}"));
     }
-    Ok(finish(&summary))
+    code
 }
 
 /// `torcula explain`.
@@ -266,6 +278,10 @@ fn finish(summary: &RunSummary) -> ExitCode {
                 "what was done before is committed: mend it and give the same command again",
             );
         }
+        Ending::Alarm(reason) => output::error(
+            &Error::data(format!("the run is done, with an alarm: {reason}"))
+                .hint("see the difference report; `difference.alarms` in the pipeline says what raises one"),
+        ),
         Ending::OverLimit(reason) => {
             output::error(&Error::data(reason.clone()).hint(
                 "see `torcula failures`; mend the cases, or raise on_failure in the pipeline",

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
-use super::{CatalogArgs, command_line, output, runtime};
-use crate::catalog::Catalog;
-use crate::catalog::lock::{self, Guard, Owner};
+use super::{CatalogArgs, lock, output, runtime};
 use crate::error::{Error, Result};
 use crate::formats::files::human_bytes;
 use crate::pipeline::Retention;
@@ -51,18 +48,13 @@ pub struct VerifyArgs {
     json: bool,
 }
 
-fn hold(catalog: &Catalog, what: &str) -> Result<Guard> {
-    let owner = Owner { what: what.to_owned(), command: command_line(), ..Owner::default() };
-    lock::acquire(catalog.folder(), &owner, Arc::new(()))
-}
-
 /// `torcula clean`.
 pub fn clean(args: &CleanArgs) -> Result<ExitCode> {
     let grace = Duration::try_from_secs_f64(args.grace_hours * 3600.0)
         .map_err(|e| Error::configuration(format!("--grace-hours {}: {e}", args.grace_hours)))?;
     runtime()?.block_on(async {
         let (catalog, pipeline) = args.catalog.open().await?;
-        let _lock = hold(&catalog, "clean")?;
+        let _lock = lock(&catalog, "clean")?;
         let declared = pipeline.and_then(|p| p.retention).unwrap_or_default();
         let retention = Retention {
             keep_days: args.keep_days.unwrap_or(declared.keep_days),
@@ -106,7 +98,7 @@ pub fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     runtime()?.block_on(async {
         let (catalog, _) = args.catalog.open().await?;
         let _lock = match args.repair {
-            true => Some(hold(&catalog, "verify --repair")?),
+            true => Some(lock(&catalog, "verify --repair")?),
             false => None,
         };
         let verified = verify::verify(&catalog, jobs).await?;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::formats::{files, nifti};
+use crate::formats::{nifti, privacy};
 use crate::volume::{Grid, Image, Mask};
 
 /// The places a case holds volumes in.
@@ -226,12 +226,15 @@ impl Case {
     /// A data error where the row names no file, the file is broken, or the grids differ.
     pub fn load(&mut self, slot: Slot) -> Result<()> {
         let uri = self.input.uri(slot).ok_or_else(|| missing(slot))?.to_owned();
-        let path = files::resolve(&uri)?;
+        privacy::open(&uri, |path| self.load_from(slot, path))
+    }
+
+    fn load_from(&mut self, slot: Slot, path: &Path) -> Result<()> {
         let reference = Slot::ALL.iter().find_map(|s| self.grid(*s));
         if slot.is_mask() {
-            let mut mask = nifti::read_mask(&path)?.0;
+            let mut mask = nifti::read_mask(path)?.0;
             if let Some(grid) = reference {
-                on_grid(&path, &mask.grid(), &grid)?;
+                on_grid(path, &mask.grid(), &grid)?;
                 mask.affine = grid.affine;
             }
             match slot {
@@ -241,9 +244,9 @@ impl Case {
             }
         } else {
             let volume = if slot == Slot::Image { self.input.image_volume.unwrap_or(0) } else { 0 };
-            let image = nifti::read_image(&path, usize::try_from(volume).unwrap_or(0))?.0;
+            let image = nifti::read_image(path, usize::try_from(volume).unwrap_or(0))?.0;
             if let Some(grid) = reference {
-                on_grid(&path, &image.grid(), &grid)?;
+                on_grid(path, &image.grid(), &grid)?;
             }
             match slot {
                 Slot::Image => self.image = Some(image),

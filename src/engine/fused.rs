@@ -10,6 +10,7 @@ use super::sink::Sink;
 use super::stage::{Context, Stage};
 use super::work::timed;
 use crate::error::Result;
+use crate::formats::files;
 
 /// Memory in bytes that a case needs whatever its size: buffers of decoders and encoders, rows, names.
 const FIXED_BYTES: u64 = 2 << 20;
@@ -144,7 +145,7 @@ impl Fused {
                 continue;
             }
             case.load(*slot)?;
-            let path = case.input.uri(*slot).map(std::path::Path::new);
+            let path = case.input.uri(*slot).and_then(|uri| files::resolve(uri).ok());
             metrics.read(path.and_then(|p| p.metadata().ok()).map_or(0, |m| m.len()));
         }
         Ok(())

@@ -11,6 +11,7 @@ use crate::catalog::{self, Table};
 use crate::error::{Error, Result};
 use crate::formats::files::{self, Published};
 use crate::formats::nifti::{self, WriteOptions};
+use crate::formats::privacy;
 
 /// Rows and bytes of what a sink wrote.
 #[derive(Debug, Default)]
@@ -162,7 +163,11 @@ impl FileSink {
         let sources: Vec<Value> = Slot::ALL
             .iter()
             .filter_map(|s| {
-                let name = std::path::Path::new(case.input.uri(*s)?).file_name()?;
+                let uri = case.input.uri(*s)?;
+                if privacy::is_sealed(uri) {
+                    return Some(json!({"role": s.name()}));
+                }
+                let name = std::path::Path::new(uri).file_name()?;
                 Some(json!({"role": s.name(), "file": name.to_string_lossy()}))
             })
             .collect();

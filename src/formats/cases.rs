@@ -63,6 +63,13 @@ impl CaseFiles {
         }
     }
 
+    /// Every file of the case.
+    pub fn paths(&self) -> Vec<&Path> {
+        let own =
+            [&self.image, &self.bval, &self.bvec, &self.b0, &self.adc, &self.flair, &self.truth];
+        own.into_iter().flatten().map(PathBuf::as_path).chain(self.sidecars()).collect()
+    }
+
     /// All sidecars that count, the most general first, as [`super::sidecar::read`] takes them.
     pub fn sidecars(&self) -> Vec<&Path> {
         self.inherited_sidecars.iter().chain(&self.sidecar).map(PathBuf::as_path).collect()
@@ -166,6 +173,11 @@ impl Scan {
                 Finding::notes(&c.case_id, "no lesion mask was found, other cases have one", "")
             }));
         }
+        self.sorted()
+    }
+
+    /// Sorts, and leaves out cases with an excluding finding.
+    pub(super) fn sorted(mut self) -> Self {
         self.cases.sort_by(|a, b| a.case_id.cmp(&b.case_id));
         self.findings.sort();
         self.findings.dedup();

@@ -10,6 +10,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::privacy;
 use crate::error::{Error, Result};
 
 /// How much is read or written at a time, in bytes.
@@ -177,11 +178,14 @@ pub fn read_text(path: &Path, max_bytes: u64) -> Result<String> {
     Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
-/// The local path that `uri` means: a plain path as it stands, or the path of a `file://` URI.
+/// The local path that `uri` means: a plain path as it stands, the path of a `file://` URI, or what a privacy policy sealed.
 ///
 /// # Errors
-/// A configuration error for every other scheme and for a malformed `file://` URI.
+/// A configuration error for every other scheme, for a malformed `file://` URI and for a seal that no key at hand opens.
 pub fn resolve(uri: &str) -> Result<PathBuf> {
+    if privacy::is_sealed(uri) {
+        return privacy::unseal(uri);
+    }
     let scheme = uri.split_once("://").map(|(scheme, _)| scheme).filter(|s| {
         s.starts_with(|c: char| c.is_ascii_alphabetic())
             && s.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
@@ -191,15 +195,28 @@ pub fn resolve(uri: &str) -> Result<PathBuf> {
         None => Ok(PathBuf::from(uri)),
         Some(scheme) if scheme.eq_ignore_ascii_case("file") => {
             url::Url::parse(uri).ok().and_then(|u| u.to_file_path().ok()).ok_or_else(|| {
-                Error::configuration(format!("`{uri}` is not the address of a local file"))
-                    .hint("write file:///absolute/path, or the plain path")
+                Error::configuration(format!(
+                    "`{}` is not the address of a local file",
+                    without_secrets(uri)
+                ))
+                .hint("write file:///absolute/path, or the plain path")
             })
         }
         Some(scheme) => Err(Error::configuration(format!(
-            "`{uri}`: addresses of the scheme {scheme}:// cannot be read, only paths and file://"
+            "`{}`: addresses of the scheme {scheme}:// cannot be read, only paths and file://",
+            without_secrets(uri)
         ))
         .hint("copy or mount the data locally and name the local path")),
     }
+}
+
+/// An address as a message may show it: without a user, a password and what follows `?` or `#`, where tokens stand.
+pub fn without_secrets(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let (host, path) = rest.split_once('/').map_or((rest, None), |(host, path)| (host, Some(path)));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}{}", path.map(|p| format!("/{p}")).unwrap_or_default())
 }
 
 /// Opens a regular file for reading and tells its length in bytes.
@@ -350,6 +367,8 @@ mod tests {
         assert_eq!(resolve("s3://b/k").unwrap_err().fault(), Fault::Configuration);
         assert_eq!(resolve("file://host/k").unwrap_err().fault(), Fault::Configuration);
         assert!(resolve(" ").is_err());
+        let error = resolve("s3://me:secret@host/b?token=secret#secret").unwrap_err().to_string();
+        assert!(error.contains("s3://host/b") && !error.contains("secret"), "{error}");
     }
 
     #[test]

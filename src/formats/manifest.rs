@@ -1,9 +1,9 @@
 //! A manifest: a CSV, TSV or Parquet table with one row a case and columns that name its files.
 //!
-//! Relative paths start at the manifest's folder. Columns that name no file and no identifier become variables.
+//! Relative paths start at the manifest's folder, and no path may lead out of it unless a wider root is given. Columns that name no file and no identifier become variables.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -11,8 +11,8 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::cases::is_id;
 pub use super::cases::{CaseFiles, Finding, Scan};
-use super::files;
 use super::table::{Row, Separator, Table, is_missing, value};
+use super::{files, limits, nifti};
 use crate::error::{Error, Result};
 
 /// Which column holds what. A column that is not named here is looked for under its own name (`image`, `truth`, …)
@@ -54,15 +54,21 @@ pub struct ColumnMap {
 ///
 /// A row whose image is missing, whose identifier cannot name a file or is there twice becomes an excluding finding;
 /// another file that is named but missing becomes a note. The other rows go on. With `metadata_only` no file but the
-/// manifest is opened, and the column `image` may be missing.
+/// manifest is opened, and the column `image` may be missing. Files must lie in `root`, links followed; where it is none, in
+/// the manifest's folder.
 ///
 /// # Errors
 /// A configuration error where a column is missing or the ending is another; a data or I/O error where the table
 /// cannot be read.
-pub fn scan(path: &Path, columns: &ColumnMap, metadata_only: bool) -> Result<Scan> {
+pub fn scan(
+    path: &Path,
+    columns: &ColumnMap,
+    metadata_only: bool,
+    root: Option<&Path>,
+) -> Result<Scan> {
     let table = read(path)?;
     let places = Places::of(&table, columns, metadata_only)?;
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let reach = &Reach::of(path, root)?;
     let mut scan = Scan::default();
     let mut seen = BTreeMap::new();
     for row in &table.rows {
@@ -88,7 +94,7 @@ pub fn scan(path: &Path, columns: &ColumnMap, metadata_only: bool) -> Result<Sca
             refuse(reason, "give every case one row and its own identifier");
             continue;
         }
-        let image = match file(folder, places.image.and_then(|at| row.cells.get(at))) {
+        let image = match file(reach, places.image.and_then(|at| row.cells.get(at))) {
             _ if metadata_only => None,
             Ok(Some(image)) => Some(image),
             Ok(None) => {
@@ -104,7 +110,7 @@ pub fn scan(path: &Path, columns: &ColumnMap, metadata_only: bool) -> Result<Sca
         case.session_id = session;
         places.name_variables(&mut case, row);
         if !metadata_only {
-            places.name_files(&mut case, row, folder, &line, &mut scan.findings);
+            places.name_files(&mut case, row, reach, &line, &mut scan.findings);
         }
         scan.cases.push(case);
     }
@@ -127,13 +133,54 @@ fn identifiers(places: &Places, row: &Row) -> (String, String, Option<String>) {
     (case, subject, session)
 }
 
+/// Where the files of a manifest may be.
+struct Reach {
+    /// Where relative paths start.
+    folder: PathBuf,
+    /// What no path leads out of, without links.
+    root: PathBuf,
+}
+
+impl Reach {
+    fn of(manifest: &Path, root: Option<&Path>) -> Result<Self> {
+        let folder = match manifest.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let root = root.unwrap_or(folder);
+        let real =
+            fs::canonicalize(root).map_err(|e| files::io_error(root, "cannot be read", &e))?;
+        Ok(Self { folder: folder.to_owned(), root: real })
+    }
+
+    /// Refuses a file that lies, links followed, outside of the root.
+    fn check(&self, path: &Path) -> Result<()> {
+        let real =
+            fs::canonicalize(path).map_err(|e| files::io_error(path, "cannot be read", &e))?;
+        if real.starts_with(&self.root) {
+            return Ok(());
+        }
+        Err(Error::data(format!(
+            "{}: it leads out of {}, to {}",
+            path.display(),
+            self.root.display(),
+            real.display()
+        ))
+        .hint("keep the files beside the manifest, or set `root` of the ingest to a folder that holds them"))
+    }
+}
+
 /// The file that a cell names; none where it is empty.
-fn file(folder: &Path, cell: Option<&str>) -> Result<Option<PathBuf>> {
+fn file(reach: &Reach, cell: Option<&str>) -> Result<Option<PathBuf>> {
     let Some(cell) = cell.filter(|c| !is_missing(c)) else {
         return Ok(None);
     };
-    let path = folder.join(files::resolve(cell)?);
+    let path = reach.folder.join(files::resolve(cell)?);
+    reach.check(&path)?;
     files::open_regular(&path)?;
+    if let Some(other) = nifti::other_half(&path) {
+        reach.check(&other)?;
+    }
     Ok(Some(path))
 }
 
@@ -221,12 +268,12 @@ impl Places {
         &self,
         case: &mut CaseFiles,
         row: &Row,
-        folder: &Path,
+        reach: &Reach,
         line: &str,
         findings: &mut Vec<Finding>,
     ) {
         for (what, at, slot) in &self.files {
-            match file(folder, row.cells.get(*at)) {
+            match file(reach, row.cells.get(*at)) {
                 Ok(found) => *slot(case) = found,
                 Err(e) => findings.push(Finding::notes(
                     &case.case_id,
@@ -251,18 +298,38 @@ fn read(path: &Path) -> Result<Table> {
     }
 }
 
+/// Rows of a Parquet file decoded at a time: few, since a small file may say that each holds much.
+const PARQUET_ROWS: usize = 64;
+
 fn read_parquet(path: &Path) -> Result<Table> {
+    // The decoder stops at some contradictions in a file.
+    std::panic::catch_unwind(|| decode_parquet(path)).unwrap_or_else(|_| {
+        Err(Error::data(format!("{}: not a readable Parquet file", path.display())))
+    })
+}
+
+fn decode_parquet(path: &Path) -> Result<Table> {
     let damaged = |e: &dyn std::fmt::Display| {
         Error::data(format!("{}: not a readable Parquet file: {e}", path.display()))
     };
-    let (file, _): (File, u64) = files::open_regular(path)?;
+    let (file, bytes): (File, u64) = files::open_regular(path)?;
+    let most = limits::TABLE_BYTES.get();
+    let too_large = || {
+        let found = format!("{}: more than {} of text", path.display(), files::human_bytes(most));
+        Error::data(found)
+            .hint(format!("divide the table, or raise {}", limits::TABLE_BYTES.variable))
+    };
+    if bytes > most {
+        return Err(too_large());
+    }
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| damaged(&e))?;
     let columns: Vec<String> =
         builder.schema().fields().iter().map(|f| f.name().trim().to_owned()).collect();
     let mut table = Table { path: path.to_owned(), columns, rows: Vec::new() };
     table.check_columns()?;
     let format = FormatOptions::new().with_null("");
-    for batch in builder.build().map_err(|e| damaged(&e))? {
+    let mut text_bytes = 0;
+    for batch in builder.with_batch_size(PARQUET_ROWS).build().map_err(|e| damaged(&e))? {
         let batch = batch.map_err(|e| damaged(&e))?;
         let cells: Vec<ArrayFormatter> = batch
             .columns()
@@ -274,7 +341,12 @@ fn read_parquet(path: &Path) -> Result<Table> {
                 c.value(row).try_to_string().map(|t| t.trim().to_owned()).map_err(|e| damaged(&e))
             };
             let line = table.rows.len() as u64 + 1;
-            table.rows.push(Row { line, cells: cells.iter().map(text).collect::<Result<_>>()? });
+            let cells: csv::StringRecord = cells.iter().map(text).collect::<Result<_>>()?;
+            text_bytes += cells.as_slice().len() as u64;
+            if text_bytes > most {
+                return Err(too_large());
+            }
+            table.rows.push(Row { line, cells });
         }
     }
     Ok(table)
@@ -324,7 +396,7 @@ mod tests {
             variables: BTreeMap::from([("nihss".into(), "NIHSS".into())]),
             ..ColumnMap::default()
         };
-        let found = scan(&path, &map, false).unwrap();
+        let found = scan(&path, &map, false, None).unwrap();
         // The identifier that is there twice is left out altogether: nobody knows which row is right.
         let ids: Vec<&str> = found.cases.iter().map(|c| c.case_id.as_str()).collect();
         assert_eq!(ids, ["s2"]);
@@ -343,7 +415,7 @@ mod tests {
         let dir = folder();
         let path = dir.path().join("m.tsv");
         std::fs::write(&path, "case_id\timages\nx\ta.nii.gz\n").unwrap();
-        let error = scan(&path, &ColumnMap::default(), false).unwrap_err();
+        let error = scan(&path, &ColumnMap::default(), false, None).unwrap_err();
         assert_eq!(error.fault(), Fault::Configuration);
         assert!(error.reason().contains("`image`") && error.advice().unwrap().contains("`images`"));
     }
@@ -353,8 +425,11 @@ mod tests {
         let dir = folder();
         let path = dir.path().join("m.csv");
         std::fs::write(&path, "case_id,truth,age\ns1,absent.nii.gz,71\ns1,,72\ns2,,\n").unwrap();
-        assert!(scan(&path, &ColumnMap::default(), false).is_err(), "there is no column `image`");
-        let found = scan(&path, &ColumnMap::default(), true).unwrap();
+        assert!(
+            scan(&path, &ColumnMap::default(), false, None).is_err(),
+            "there is no column `image`"
+        );
+        let found = scan(&path, &ColumnMap::default(), true, None).unwrap();
         assert_eq!(found.cases.len(), 1, "s1 is there twice");
         assert_eq!((&found.cases[0].image, &found.cases[0].truth), (&None, &None));
         assert_eq!(found.findings.len(), 1, "{:?}", found.findings);
@@ -381,10 +456,10 @@ mod tests {
             ArrowWriter::try_new(File::create(&parquet).unwrap(), batch.schema(), None).unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
-        let [a, b] = [csv, parquet].map(|p| scan(&p, &ColumnMap::default(), false).unwrap());
+        let [a, b] = [csv, parquet].map(|p| scan(&p, &ColumnMap::default(), false, None).unwrap());
         assert_eq!(a, b);
         assert_eq!((a.cases[0].case_id.as_str(), a.cases.len()), ("p1_1", 2));
         std::fs::write(dir.path().join("m.parquet"), "PAR1 no").unwrap();
-        assert!(scan(&dir.path().join("m.parquet"), &ColumnMap::default(), false).is_err());
+        assert!(scan(&dir.path().join("m.parquet"), &ColumnMap::default(), false, None).is_err());
     }
 }

@@ -11,10 +11,8 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::files::read_text;
+use super::limits;
 use crate::error::{Error, Result};
-
-/// Most bytes of a sidecar.
-const MAX_BYTES: u64 = 8 << 20;
 
 /// What is known about how an image was acquired.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -47,16 +45,35 @@ pub struct Facts {
 /// A data error where a file is no JSON object; an I/O error where it cannot be read. Values of an unexpected kind are
 /// as if they were missing.
 pub fn read<P: AsRef<Path>>(sidecars: &[P]) -> Result<Facts> {
+    merged(sidecars).map(|all| facts(&all))
+}
+
+/// All keys of sidecars, of which a later one overrides an earlier one key by key.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn merged<P: AsRef<Path>>(sidecars: &[P]) -> Result<Map<String, Value>> {
     let mut all = Map::new();
     for path in sidecars.iter().map(AsRef::as_ref) {
-        let text = read_text(path, MAX_BYTES)?;
+        let text = read_text(path, limits::SIDECAR_BYTES.get())?;
         let object: Map<String, Value> = serde_json::from_str(&text).map_err(|e| {
-            Error::data(format!("{}: not a JSON object: {e}", path.display()))
+            Error::data(format!("{}: not a JSON object: {}", path.display(), complaint(&e)))
                 .hint("a sidecar is one JSON object, { \"Manufacturer\": … }")
         })?;
         all.extend(object);
     }
-    Ok(facts(&all))
+    Ok(all)
+}
+
+/// What is wrong with a JSON text, and where: never what stands there, which may be somebody's name.
+pub(super) fn complaint(error: &serde_json::Error) -> String {
+    use serde_json::error::Category;
+    let what = match error.classify() {
+        Category::Eof => "it ends too early",
+        Category::Data => "it is of another kind",
+        Category::Syntax | Category::Io => "it is not valid JSON",
+    };
+    format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
 /// The facts in one JSON object.

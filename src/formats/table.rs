@@ -6,10 +6,8 @@ use csv::StringRecord;
 use serde_json::{Number, Value};
 
 use super::files::read_text;
+use super::limits;
 use crate::error::{Error, Result};
-
-/// Most bytes of a table: a million cases of 200 characters.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// A table in memory, every cell a trimmed text.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ impl Table {
     /// # Errors
     /// A data error where the file is no UTF-8 text, has no columns or one column twice.
     pub fn read(path: &Path, separator: Separator) -> Result<Self> {
-        let text = read_text(path, MAX_BYTES)?;
+        let text = read_text(path, limits::TABLE_BYTES.get())?;
         let mut reader = csv::ReaderBuilder::new()
             .delimiter(if separator == Separator::Comma { b',' } else { b'\t' })
             .quoting(separator == Separator::Comma)

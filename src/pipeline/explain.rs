@@ -101,6 +101,9 @@ fn details(step: &Step) -> Vec<(&'static str, String)> {
         }
         Action::Score(p) if p.strata.is_empty() => {}
         Action::Score(p) => out.push(("strata", p.strata.join(", "))),
+        Action::Difference(p) => {
+            out.push(("writes", format!("{}, {}", p.html.display(), p.json().display())));
+        }
         Action::Report(p) => {
             out.push(("writes", p.html.display().to_string()));
             for section in &p.sections {
@@ -110,7 +113,7 @@ fn details(step: &Step) -> Vec<(&'static str, String)> {
             }
         }
     }
-    if matches!(step.action, Action::Report(_)) {
+    if step.action.tells() {
         out.push(("after", "all other steps".to_owned()));
     } else if !step.upstream.is_empty() {
         out.push(("after", step.upstream.join(", ")));

@@ -3,7 +3,7 @@
 //! - [`tree`]: YAML with the place of every part;
 //! - [`resolve`]: variables and `--set`;
 //! - `matrix`: a step with `matrix:` becomes one step a combination of its parameters;
-//! - [`spec`], [`study_spec`], [`report_spec`]: what may stand in a file, as types; the JSON Schema in `schemas/` is made
+//! - [`spec`], [`study_spec`], [`report_spec`], [`night_spec`]: what may stand in a file, as types; the JSON Schema in `schemas/` is made
 //!   from them by [`schema`];
 //! - `check`: references, parameters, circles, and the volumes that pass from step to step;
 //! - [`plan`]: the checked pipeline; [`explain`] tells it in words;
@@ -17,7 +17,9 @@ pub mod diagnostics;
 mod exhibit_spec;
 pub mod expect;
 pub mod explain;
+mod infer_spec;
 mod matrix;
+pub mod night_spec;
 pub mod phantom;
 pub mod plan;
 pub mod report_spec;
@@ -38,11 +40,13 @@ use serde_json::Value;
 
 pub use self::diagnostics::{Diagnostic, Diagnostics, Place};
 pub use self::expect::{Expectation, evaluate};
+pub use self::night_spec::{DifferenceParams, NightAt, NotifySpec, NotifyWhen, WebhookSpec};
 pub use self::phantom::{Phantom, PhantomParams};
 pub use self::plan::{Action, Output, Pipeline, Source, StageTest, StagesAction, Step, Union};
 pub use self::report_spec::ReportParams;
 pub use self::spec::{
-    FailureLimit, InferParams, IngestParams, Retention, ScoreParams, ShardParams, TrainStep,
+    FailureLimit, InferParams, IngestParams, ModelSource, Retention, ScoreParams, ShardParams,
+    TrainStep,
 };
 pub use self::study_spec::{CohortParams, Division, Exclusion, Membership, SplitParams};
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::check::sql::relations;
 use super::expect::Expectation;
+use super::night_spec::{DifferenceParams, NotifySpec};
 use super::phantom::PhantomParams;
 use super::report_spec::ReportParams;
 use super::spec::{
@@ -36,6 +37,8 @@ pub struct Pipeline {
     pub retention: Option<Retention>,
     /// The steps: each stands after those that it depends on, otherwise in the order of the file.
     pub steps: Vec<Step>,
+    /// Whom a run tells how it ended; no part of [`resolved`](Self::resolved), since it may hold an address with a secret.
+    pub notify: Option<NotifySpec>,
     /// Checks of single stages.
     pub tests: Vec<StageTest>,
     /// BLAKE3 of [`resolved`](Self::resolved) with its keys sorted, in hexadecimal.
@@ -117,6 +120,8 @@ pub enum Action {
     Infer(InferParams),
     /// Compares with the truth.
     Score(ScoreParams),
+    /// Tells how a scored step differs from an earlier night.
+    Difference(DifferenceParams),
     /// Writes a report.
     Report(ReportParams),
 }
@@ -165,8 +170,14 @@ impl Action {
             Self::Train(_) => "train",
             Self::Infer(_) => "infer",
             Self::Score(_) => "score",
+            Self::Difference(_) => "difference",
             Self::Report(_) => "report",
         }
+    }
+
+    /// Whether it tells of a run and hands on no cases. Such a step comes after everything else.
+    pub fn tells(&self) -> bool {
+        matches!(self, Self::Difference(_) | Self::Report(_))
     }
 }
 
@@ -303,6 +314,7 @@ impl Step {
             Action::Train(p) => json_of(p)?,
             Action::Infer(p) => json_of(p)?,
             Action::Score(p) => json_of(p)?,
+            Action::Difference(p) => json_of(p)?,
             Action::Report(p) => json_of(p)?,
         };
         out.insert(self.action.name().to_owned(), params);

@@ -12,13 +12,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::expect::Expectation;
+use super::night_spec::{DifferenceParams, NotifySpec};
 use super::phantom::PhantomParams;
 use super::report_spec::ReportParams;
 use crate::engine::Slot;
-use crate::engine::learner::{PredictOptions, TrainParams, VoxelAxis};
+use crate::engine::learner::TrainParams;
+use crate::formats::privacy::Policy;
 use crate::formats::shards::Precision;
 use crate::stages::StageSpec;
 
+pub use super::infer_spec::{InferParams, ModelSource};
 pub use super::study_spec::{ALL, CohortParams, SplitParams};
 
 /// A Torcula pipeline: declared steps over a catalog of brain DWI cases.
@@ -49,6 +52,9 @@ pub struct PipelineFile {
     /// What `torcula clean` keeps of artifacts that nothing uses any more. Default: 30 days, and one version.
     #[serde(default)]
     pub retention: Option<Retention>,
+    /// Whom a run tells how it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<NotifySpec>,
     /// Variables with their defaults, used as `${name}` in any string and replaced by `--set name=value`. One without a
     /// value must be set.
     #[serde(default)]
@@ -137,7 +143,7 @@ impl FailureLimit {
 }
 
 /// A step: where its cases come from, and the one thing done with them (`ingest`, `cohort`, `stages`, `split`, `train`,
-/// `infer`, `score` or `report`).
+/// `infer`, `score`, `difference` or `report`).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StepSpec {
@@ -176,13 +182,15 @@ pub struct StepSpec {
     pub infer: Option<InferParams>,
     /// Compares predictions with the truth.
     pub score: Option<ScoreParams>,
+    /// Tells how a scored step differs from an earlier night, as HTML and JSON.
+    pub difference: Option<DifferenceParams>,
     /// Writes a self-contained HTML report.
     pub report: Option<ReportParams>,
 }
 
 /// The keys of a step that do something; it has exactly one of them.
-pub const ACTIONS: [&str; 8] =
-    ["ingest", "cohort", "stages", "split", "train", "infer", "score", "report"];
+pub const ACTIONS: [&str; 9] =
+    ["ingest", "cohort", "stages", "split", "train", "infer", "score", "difference", "report"];
 
 /// The values of a matrix's parameter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -283,6 +291,9 @@ pub struct IngestParams {
     /// CSV, TSV or Parquet file with one row a case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manifest: Option<PathBuf>,
+    /// Folder that the files of a manifest must lie in, links followed. Default: the manifest's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<PathBuf>,
     /// Which column of the participants table or manifest holds what: `{ centre: site, age_y: Age }`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
@@ -293,6 +304,9 @@ pub struct IngestParams {
     /// Takes cases from a manifest without their images: enough for cohorts, splits and tables. No file but the manifest is
     /// opened, and a step that needs images says that there are none.
     pub metadata_only: bool,
+    /// What of its identifying parts is let into the catalog. Without it everything is taken as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<Policy>,
     /// Whether to read and hash files again whose size and time of change are those of the last run.
     pub rehash: bool,
 }
@@ -339,64 +353,6 @@ fn default_seeds() -> u64 {
 
 fn default_val_part() -> String {
     "val".to_owned()
-}
-
-/// Predicts infarcts with a trained network, in each case's own grid.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct InferParams {
-    /// The step that trained the network.
-    pub model: String,
-    /// Probability from which a voxel is infarct.
-    #[serde(default = "default_threshold")]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub threshold: f64,
-    /// Volumes that are written as files.
-    #[serde(default = "default_infer_keep")]
-    pub keep: Vec<Slot>,
-    /// Voxels of a window along x, y, z; 0 takes the whole axis. By default the shape of the samples that the model was
-    /// trained on, so that a case of that size is seen whole. An axis that is shorter clips the window.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window: Option<[usize; 3]>,
-    /// Share of a window that overlaps the next one.
-    #[serde(default = "default_overlap")]
-    #[schemars(range(min = 0.0, max = 0.95))]
-    pub overlap: f64,
-    /// Axes to mirror along: the mean over all mirrored images is taken, at twice the time an axis.
-    #[serde(default)]
-    pub flip: Vec<VoxelAxis>,
-    /// Where the network runs: `auto` (CUDA where there is one), `cpu` or `cuda:N`.
-    #[serde(default = "default_device")]
-    pub device: String,
-}
-
-impl InferParams {
-    /// How the network is run.
-    pub fn options(&self) -> PredictOptions {
-        PredictOptions {
-            device: self.device.clone(),
-            window: self.window,
-            overlap: self.overlap,
-            flip: self.flip.clone(),
-            ..PredictOptions::default()
-        }
-    }
-}
-
-fn default_overlap() -> f64 {
-    PredictOptions::default().overlap
-}
-
-fn default_device() -> String {
-    PredictOptions::default().device
-}
-
-fn default_threshold() -> f64 {
-    0.5
-}
-
-fn default_infer_keep() -> Vec<Slot> {
-    vec![Slot::Prediction]
 }
 
 /// Compares predictions with the truth.

@@ -16,6 +16,9 @@ pub struct ReportData {
     pub html: PathBuf,
     /// What a reader must know before the figures, such as a model tested on its own training case.
     pub notes: Vec<String>,
+    /// Numbers at the top, before those that every run has.
+    #[serde(default)]
+    pub tiles: Vec<Tile>,
     /// Where the figures come from.
     pub lineage: LineageFacts,
     /// What the pipeline declares to show.
@@ -34,6 +37,17 @@ pub struct ReportData {
     pub training: Option<Training>,
     /// The scores, where predictions were scored.
     pub scores: Option<Scores>,
+}
+
+/// A number at the top of the page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tile {
+    /// What it counts.
+    pub name: String,
+    /// The number.
+    pub value: String,
+    /// Smaller print under it.
+    pub detail: String,
 }
 
 /// The run behind a report.

@@ -99,6 +99,7 @@ fn make() -> ReportData {
         title: "Infarct segmentation, internal test".to_owned(),
         html: "report.html".into(),
         notes: vec![],
+        tiles: vec![],
         study: vec![],
         shows_run: true,
         lineage: LineageFacts {

@@ -92,6 +92,9 @@ fn header(data: &ReportData) -> Markup {
             p.faint { "Pipeline " (data.lineage.pipeline)
                 @if let Some(moment) = &data.lineage.started_at { ", started " time datetime=(moment) { (minute(moment)) } } }
             @for note in &data.notes { p.note role="note" { (note) } }
+            @if !data.tiles.is_empty() { dl.tiles {
+                @for of in &data.tiles { (tile(&of.name, &of.value, &of.detail)) }
+            } }
             @if data.shows_run { dl.tiles {
                 (tile("Cases found", &count(found), ""))
                 (tile("Quarantined", &count(data.failures.cases), &share(data.failures.cases, found)))

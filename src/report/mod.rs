@@ -6,6 +6,7 @@
 
 pub mod charts;
 pub mod data;
+pub mod difference;
 #[cfg(test)]
 mod example;
 pub mod exhibits;
@@ -55,6 +56,8 @@ pub struct ReportJob {
     pub scores_step: Option<String>,
     /// The variables by which scores are divided: columns of the table cases, or `volume_ml`.
     pub strata: Vec<String>,
+    /// Whether only the terminal's summary is wanted: no image is opened, and what it does not show is not asked for.
+    pub text_only: bool,
     /// The run; `command` and `started_at` are looked up in the table runs where they are none.
     pub lineage: LineageFacts,
 }

@@ -44,7 +44,7 @@ pub async fn affected(
             }
             continue;
         }
-        if let Action::Report(_) = step.action {
+        if step.action.tells() {
             if !affected.lines.is_empty() {
                 affected.add(step, "written again, as in every run".to_owned());
             }

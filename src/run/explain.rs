@@ -118,6 +118,7 @@ async fn describe(
         Action::Train(a) => {
             format!("train {} for {} epochs", a.params.model.name(), a.params.epochs)
         }
+        Action::Difference(a) => format!("difference to {}", a.html.display()),
         Action::Report(a) => format!("report to {}", a.html.display()),
         Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
             let Some(plan) = plan::of_step(ctx, runner.pipeline, step, None).await? else {

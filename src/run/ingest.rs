@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray};
 use datafusion::physical_plan::ExecutionPlan as _;
 use datafusion::prelude::SessionContext;
 use serde::Deserialize;
@@ -15,11 +15,14 @@ use crate::engine::{CaseInput, Fused, RecordSink, Slot, journal};
 use crate::error::{Error, Result};
 use crate::formats::bids::{self, CaseFiles, Finding, Scan};
 use crate::formats::manifest::{self, ColumnMap};
+use crate::formats::privacy::{Applied, Privacy, is_sealed};
 use crate::pipeline::{IngestParams, Output, Step};
-use crate::stages::ingest::{FileStat, Found, Ingest};
+use crate::stages::ingest::{FileStat, Found, Ingest, has_column};
 
 use super::plan::StagePlan;
 use super::{Runner, StepReport, relations, stage_step};
+
+mod removed;
 
 /// Cases handed to the engine at a time, so that the rows of a large registry are not in memory at once.
 const ROWS: usize = 512;
@@ -31,21 +34,24 @@ pub(super) async fn run(
     params: &IngestParams,
 ) -> Result<StepReport> {
     let ctx = runner.session(Some(&step.name)).await?;
-    let scan = scan(params).await?;
+    let privacy = params.privacy.as_ref().map(Privacy::open).transpose()?;
+    let scan = scan(params, privacy.clone(), runner).await?;
     let (excluded, notes): (Vec<Finding>, Vec<Finding>) =
         scan.findings.into_iter().partition(|f| f.excluded);
     let mut remarks: HashMap<String, Vec<String>> = HashMap::new();
     for note in notes {
         remarks.entry(note.case_id).or_default().push(note.reason);
     }
-    let total = (scan.cases.len() + excluded.len()) as u64;
     let known = known(&ctx, &params.source).await?;
+    refuse_other_key(&known, privacy.as_ref(), &params.source)?;
+    let (removed, excluded) = removed::split(&known, &scan.cases, excluded);
+    let total = (scan.cases.len() + excluded.len()) as u64;
     let failed = failed_before(&ctx, &step.name).await?;
     let mut report = StepReport::new(&step.name, total);
     let mut todo = Vec::new();
     let mut gone = Vec::new();
     for case in scan.cases {
-        let files = FileStat::of_case(&case);
+        let files = FileStat::of_case(&case, privacy.as_ref());
         let print =
             fingerprint([json!(files).to_string(), json!(params.require_truth).to_string()]);
         if failed.contains(&(case.case_id.clone(), print.clone())) {
@@ -67,9 +73,19 @@ pub(super) async fn run(
     while !todo.is_empty() && !runner.stop.is_set() {
         let rest = todo.split_off(todo.len().min(ROWS));
         let part = std::mem::replace(&mut todo, rest);
-        counts.absorb(read(runner, &ctx, step, params, part).await?);
+        let stage = Ingest {
+            source: params.source.clone(),
+            require_truth: params.require_truth,
+            privacy: privacy.clone(),
+        };
+        counts.absorb(read(runner, &ctx, step, stage, part).await?);
     }
     report.count(counts);
+    if !removed.missed.is_empty() && !runner.stop.is_set() {
+        let (run_id, now) = (&runner.lineage.run_id, catalog::Timestamp::now());
+        runner.catalog.mark_removed(&removed.missed, run_id, now).await?;
+    }
+    report.note = removed.told();
     let findings = quarantine(runner, &step.name, excluded, &failed).await?;
     report.failed += findings.0;
     report.known_failed += findings.1;
@@ -81,16 +97,76 @@ pub(super) async fn run(
     Ok(report)
 }
 
-async fn scan(params: &IngestParams) -> Result<Scan> {
+/// The cases and findings of a registry, as its privacy policy lets them through.
+async fn scan(
+    params: &IngestParams,
+    privacy: Option<Privacy>,
+    runner: &Runner<'_>,
+) -> Result<Scan> {
     let params = params.clone();
-    let scan = tokio::task::spawn_blocking(move || match (&params.bids, &params.manifest) {
+    let scan = tokio::task::spawn_blocking(move || -> Result<(Scan, Applied)> {
+        let source = params.bids.as_ref().or(params.manifest.as_ref()).cloned().unwrap_or_default();
+        let Some(privacy) = privacy else { return Ok((files(&params)?, Applied::default())) };
+        let clean = |error| privacy.scrubber_of_source(&source).clean_error(error);
+        let scan = quietly(|| files(&params))?.map_err(clean)?;
+        let own = |name: &str| has_column(name);
+        Ok(privacy.apply(scan, &source, own))
+    });
+    let (scan, applied) = scan.await.map_err(|e| Error::bug(format!("the scan ended: {e}")))??;
+    for (what, fields) in
+        [("dropped", applied.dropped), ("hashed", applied.hashed), ("shifted", applied.shifted)]
+    {
+        if !fields.is_empty() {
+            let names: Vec<String> = fields.into_iter().collect();
+            runner.observer.note(&format!("  privacy: {what} {}", names.join(", ")));
+        }
+    }
+    Ok(scan)
+}
+
+/// Does the work on a thread whose panics the program does not print: their messages may quote what was read.
+fn quietly<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("torcula-case-scan".to_owned());
+        let thread = thread.spawn_scoped(scope, work)?;
+        thread.join().map_err(|_| Error::bug("the scan of the registry ended by a panic"))
+    })
+}
+
+/// The cases and findings of a registry as they are.
+pub(super) fn files(params: &IngestParams) -> Result<Scan> {
+    match (&params.bids, &params.manifest) {
         (Some(root), None) => {
             bids::scan(root, &bids::ScanOptions { participants: params.columns.clone() })
         }
-        (None, Some(file)) => manifest::scan(file, &columns(&params)?, params.metadata_only),
+        (None, Some(file)) => {
+            manifest::scan(file, &columns(params)?, params.metadata_only, params.root.as_deref())
+        }
         _ => Err(Error::configuration("ingest needs either `bids` or `manifest`")),
-    });
-    scan.await.map_err(|e| Error::bug(format!("the scan ended: {e}")))?
+    }
+}
+
+/// Refuses to mix cases that were read under different keys, or under none: one patient would have two names, and the
+/// names that a policy is to hide would stay in the catalog and its history.
+fn refuse_other_key(
+    known: &HashMap<String, Known>,
+    privacy: Option<&Privacy>,
+    source: &str,
+) -> Result<()> {
+    let now = privacy.map(Privacy::key_id);
+    let before = known.values().map(|known| FileStat::key_id(&known.stats()).map(str::to_owned));
+    let others = before.filter(|before| *before != now).collect::<Vec<_>>();
+    let Some(other) = others.first() else { return Ok(()) };
+    let how = match (other, &now) {
+        (None, _) => "without a privacy policy, and one is declared",
+        (_, None) => "under a privacy policy, and none is declared",
+        _ => "under another privacy key than",
+    };
+    Err(Error::configuration(format!(
+        "{} cases of `{source}` in the catalog were read {how} now",
+        others.len()
+    ))
+    .hint("give the ingest the key it had, or begin a new catalog: this one and its history keep what they hold"))
 }
 
 /// The columns of a manifest: those that name files and identifiers, and the variables.
@@ -107,20 +183,42 @@ fn columns(params: &IngestParams) -> Result<ColumnMap> {
     serde_json::from_value(map).map_err(|e| Error::configuration(format!("ingest.columns: {e}")))
 }
 
-/// The files of every known case of the source, as they were when it was read.
-async fn known(ctx: &SessionContext, source: &str) -> Result<HashMap<String, Vec<FileStat>>> {
-    #[derive(Deserialize)]
-    struct Row {
-        case_id: String,
-        files: String,
+/// A case as the catalog knows it.
+struct Known {
+    subject_id: String,
+    /// Its files as they were when it was read, as JSON.
+    files: String,
+    /// Whether they were missed since.
+    removed: bool,
+}
+
+impl Known {
+    fn stats(&self) -> Vec<FileStat> {
+        serde_json::from_str(&self.files).unwrap_or_default()
     }
-    let query =
-        format!("SELECT case_id, files FROM cases WHERE source = '{}'", source.replace('\'', "''"));
-    let rows: Vec<Row> = catalog::rows(&catalog::sql(ctx, &query).await?)?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.case_id, serde_json::from_str(&row.files).unwrap_or_default()))
-        .collect())
+}
+
+/// Every known case of the source.
+async fn known(ctx: &SessionContext, source: &str) -> Result<HashMap<String, Known>> {
+    let query = format!(
+        "SELECT case_id, subject_id, files, removed_at IS NOT NULL FROM cases WHERE source = '{}'",
+        source.replace('\'', "''")
+    );
+    let mut known = HashMap::new();
+    for batch in catalog::sql(ctx, &query).await? {
+        let text = |at: usize| batch.column(at).as_string::<i32>();
+        let (ids, subjects, files) = (text(0), text(1), text(2));
+        let removed = batch.column(3).as_boolean();
+        known.extend((0..batch.num_rows()).map(|row| {
+            let case = Known {
+                subject_id: subjects.value(row).to_owned(),
+                files: files.value(row).to_owned(),
+                removed: removed.value(row),
+            };
+            (ids.value(row).to_owned(), case)
+        }));
+    }
+    Ok(known)
 }
 
 /// Cases of the step that failed for good, with the state of their files.
@@ -137,9 +235,11 @@ async fn failed_before(ctx: &SessionContext, step: &str) -> Result<HashSet<(Stri
     Ok(rows.into_iter().map(|r| (r.case_id, r.fingerprint)).collect())
 }
 
-/// Whether the files are those of last time: by size and time of change; where only the time moved, by their bytes.
-fn unchanged(known: Option<&Vec<FileStat>>, now: &[FileStat], rehash: bool) -> bool {
-    let Some(known) = known else { return false };
+/// Whether the files are those of last time: by size and time of change; where only the time moved, by their bytes. What was
+/// missed and is there again is read again.
+fn unchanged(known: Option<&Known>, now: &[FileStat], rehash: bool) -> bool {
+    let Some(known) = known.filter(|known| !known.removed) else { return false };
+    let known = known.stats();
     known.len() == now.len()
         && known.iter().zip(now).all(|(old, new)| {
             old.uri == new.uri
@@ -154,10 +254,9 @@ async fn read(
     runner: &Runner<'_>,
     ctx: &SessionContext,
     step: &Step,
-    params: &IngestParams,
+    stage: Ingest,
     todo: Vec<(Found, String)>,
 ) -> Result<journal::Counts> {
-    let stage = Ingest { source: params.source.clone(), require_truth: params.require_truth };
     let fused = Fused::new(vec![Arc::new(stage)], Arc::new(RecordSink));
     let plan = StagePlan {
         salt: fused.salt(step.seed),
@@ -239,14 +338,18 @@ async fn doubles(runner: &Runner<'_>, step: &Step, params: &IngestParams) -> Res
     let query = format!(
         "SELECT c.case_id, d.first, c.files, c.image_uri FROM cases c JOIN (SELECT * FROM (SELECT case_id, \
          first_value(case_id) OVER (PARTITION BY image_blake3, image_volume ORDER BY case_id) AS first \
-         FROM cases WHERE source = '{source}' AND image_blake3 IS NOT NULL) WHERE case_id <> first) d ON c.case_id = d.case_id \
+         FROM cases WHERE source = '{source}' AND image_blake3 IS NOT NULL AND removed_at IS NULL) WHERE case_id <> first) d ON c.case_id = d.case_id \
          ORDER BY c.case_id"
     );
     let rows: Vec<Row> = catalog::rows(&catalog::sql(&ctx, &query).await?)?;
     let mut records = Vec::new();
     let mut gone = Vec::new();
     for row in rows {
-        let name = Path::new(&row.image_uri).file_name().unwrap_or_default().to_string_lossy();
+        let name = if is_sealed(&row.image_uri) {
+            "its image".into()
+        } else {
+            Path::new(&row.image_uri).file_name().unwrap_or_default().to_string_lossy()
+        };
         let error = Error::data(format!("{name}: the same image bytes as {}", row.first))
             .hint("remove one of the two, or replace the wrong file");
         // The state of the files, as for any other failure of this step: the case is left alone until they change.

@@ -33,6 +33,7 @@ struct State {
     settled: Settled,
     rows: HashMap<String, Rows>,
     folder: Option<Arc<TempDir>>,
+    past: bool,
 }
 
 /// The steps whose rows will not change while the memo lives.
@@ -59,6 +60,12 @@ impl Memo {
     /// For sessions in which nothing runs, so that no step's rows change.
     pub fn of_a_reader() -> Arc<Self> {
         Arc::new(Self(Mutex::new(State { settled: Settled::All, ..State::default() })))
+    }
+
+    /// For sessions that read the catalog as it was: what lies outside of it, such as a model's file, may be another by now.
+    pub fn of_the_past() -> Arc<Self> {
+        let state = State { settled: Settled::All, past: true, ..State::default() };
+        Arc::new(Self(Mutex::new(state)))
     }
 
     /// The memo of a session.
@@ -173,6 +180,11 @@ fn is_large(plan: &LogicalPlan) -> Result<bool> {
     let mut operators = 0;
     count(plan, &mut operators).map_err(planning)?;
     Ok(operators >= LARGE_PLAN)
+}
+
+/// Whether a session reads the catalog as it was.
+pub fn is_past(ctx: &SessionContext) -> bool {
+    Memo::of(ctx).is_some_and(|memo| memo.state().past)
 }
 
 /// Under what name a training's fingerprint is known.

@@ -4,12 +4,16 @@ pub mod affected;
 pub mod clean;
 pub mod cohort;
 pub mod curate;
+mod difference;
 mod explain;
 mod history;
 mod ingest;
 mod memo;
+pub mod model;
+pub mod notify;
 pub mod plan;
 pub mod relations;
+pub mod reveal;
 pub mod session;
 pub mod split;
 mod stage_step;
@@ -37,8 +41,9 @@ use crate::engine::parameters::suggest;
 use crate::engine::{Budget, Lineage, Metrics, Observer, Stop, Workers, memory};
 use crate::error::{Error, Result};
 use crate::formats::files::make_folder;
-use crate::pipeline::{Action, Pipeline, Step};
-use crate::report;
+use crate::formats::privacy::Privacy;
+use crate::pipeline::{Action, IngestParams, Pipeline, Step};
+use crate::report::{self, difference::DifferenceSummary};
 use crate::watch::live::{Identity, Tally};
 use crate::watch::{Exports, Live, status};
 use memo::Memo;
@@ -120,6 +125,8 @@ pub struct StepReport {
     pub parts: BTreeMap<String, u64>,
     /// Anything worth a line.
     pub note: Option<String>,
+    /// What changed since an earlier night, in a step that tells it.
+    pub difference: Option<DifferenceSummary>,
     /// Who waited for whom in the last epoch, in a training.
     pub waits: Option<String>,
     /// Counters, in a step of stages.
@@ -140,6 +147,7 @@ impl StepReport {
             centres: BTreeMap::new(),
             parts: BTreeMap::new(),
             note: None,
+            difference: None,
             waits: None,
             metrics: None,
             elapsed: Duration::ZERO,
@@ -248,6 +256,7 @@ impl Runner<'_> {
             Action::Stages(_) | Action::Infer(_) | Action::Score(_) => {
                 stage_step::run(self, step).await
             }
+            Action::Difference(action) => difference::run(self, step, action).await,
             Action::Report(action) => {
                 let ctx = self.session(None).await?;
                 let job = summary::report_job(self.pipeline, action, &self.lineage);
@@ -301,24 +310,24 @@ async fn locked(
     live: Arc<Live>,
 ) -> Result<RunSummary> {
     let chosen = options.steps(pipeline)?;
+    hold_keys(pipeline);
     make_folder(&pipeline.catalog)
         .map_err(|e| Error::from(e).context(pipeline.catalog.display()))?;
+    // Before anything is looked at: what is torn of a catalog is set aside by one process.
+    let run_id = live.identity().run_id.clone();
     let owner = Owner {
         what: format!("run of {}", pipeline.name),
-        run_id: Some(live.identity().run_id.clone()),
+        run_id: Some(run_id.clone()),
         command: options.command.clone(),
     };
-    // Before anything is looked at: what is torn of a catalog is set aside by one process.
     let lock = lock::acquire(&pipeline.catalog, &owner, Arc::clone(&live) as Arc<dyn Vitals>)?;
     let catalog = Catalog::create_or_open(&pipeline.catalog).await?;
-    for repair in catalog.repairs() {
-        tracing::warn!("the catalog was repaired");
-        Observer::note(&*live, &format!("the catalog was repaired: {repair}"));
-    }
-    let run_id = live.identity().run_id.clone();
     let before = history::settle(&catalog, lock.left()).await?;
     live.succeeded_before(status::last_success(&before, &pipeline.name));
     let _exporting = options.exports.start(&live)?;
+    for repair in catalog.repairs() {
+        Observer::note(&*live, &format!("the catalog was repaired: {repair}"));
+    }
     let lineage = Lineage {
         run_id,
         pipeline_hash: pipeline.hash.clone(),
@@ -342,6 +351,9 @@ async fn locked(
         memo: Arc::default(),
     };
     let (steps, mut ending) = runner.steps(chosen).await?;
+    if let (Ending::Done, Some(alarms)) = (&ending, summary::alarms(pipeline, &steps)) {
+        ending = Ending::Alarm(alarms);
+    }
     finish(&mut row, &steps, &ending);
     if let Err(error) = catalog.upsert_run(&row).await {
         let error = error.context("the end of the run is not in the catalog");
@@ -382,6 +394,16 @@ fn tell(row: &RunRow, ending: &Ending) {
         cases_unchanged = row.cases_unchanged,
         "the run ended"
     );
+}
+
+/// Lets the steps open what the pipeline's ingests sealed, those of earlier runs included. A key that is missing is reported by
+/// who needs it.
+fn hold_keys(pipeline: &Pipeline) {
+    for step in &pipeline.steps {
+        if let Action::Ingest(IngestParams { privacy: Some(policy), .. }) = &step.action {
+            drop(Privacy::open(policy));
+        }
+    }
 }
 
 fn run_row(pipeline: &Pipeline, options: &Options, lineage: &Lineage) -> RunRow {

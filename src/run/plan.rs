@@ -18,6 +18,7 @@ use crate::stages::infer::Infer;
 use crate::stages::resample::Resample;
 use crate::stages::score::Score;
 
+use super::model::{self, Used};
 use super::{relations, train};
 
 /// A step of stages, ready to run or to be looked at.
@@ -53,11 +54,11 @@ pub async fn of_step(
             Ok(Some(plan(pipeline, None, step, stages, Vec::new(), Output::Files)))
         }
         Action::Infer(action) => {
-            let Some(model) = model(ctx, pipeline, &action.model).await? else { return Ok(None) };
-            let infer = infer(pipeline, action, &model, learner)?;
+            let Some(model) = model::used(ctx, pipeline, action).await? else { return Ok(None) };
+            let infer = infer(action, &model, learner)?;
             let stages: Vec<Arc<dyn Stage>> = vec![Arc::new(infer)];
-            let model = Some(model.model_id);
-            Ok(Some(plan(pipeline, model, step, stages, action.keep.clone(), Output::Files)))
+            let id = Some(model.row.model_id);
+            Ok(Some(plan(pipeline, id, step, stages, action.keep.clone(), Output::Files)))
         }
         _ => Err(Error::bug(format!("the step {} has no stages", step.name))),
     }
@@ -112,7 +113,7 @@ fn sample_voxels(stages: &[Arc<dyn Stage>]) -> u64 {
 }
 
 /// The newest model that the train step gives for its present samples and parameters, with the pipeline's own seed.
-pub async fn model(
+pub async fn of_train_step(
     ctx: &SessionContext,
     pipeline: &Pipeline,
     name: &str,
@@ -187,24 +188,19 @@ pub fn shards_step<'p>(
     Err(Error::configuration(format!("steps.{train}: no step before it writes shards")))
 }
 
-fn infer(
-    pipeline: &Pipeline,
-    action: &InferParams,
-    model: &ModelRow,
-    learner: Option<&Arc<dyn Learner>>,
-) -> Result<Infer> {
+fn infer(action: &InferParams, model: &Used, learner: Option<&Arc<dyn Learner>>) -> Result<Infer> {
     let options = action.options();
     let predictor = match learner {
-        Some(learner) => Some(learner.predictor(Path::new(&model.uri), &options)?),
+        Some(learner) => Some(learner.predictor(Path::new(&model.row.uri), &options)?),
         None => None,
     };
     Ok(Infer {
         predictor,
-        model_id: model.model_id.clone(),
-        model_blake3: model.blake3.clone(),
+        model_id: model.row.model_id.clone(),
+        model_blake3: model.row.blake3.clone(),
         threshold: action.threshold as f32,
         options,
-        resample: training_grid(pipeline, &action.model)?,
+        resample: model.resample.clone(),
     })
 }
 

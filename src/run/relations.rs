@@ -39,7 +39,7 @@ pub fn replace(ctx: &SessionContext, name: &str, frame: DataFrame) -> Result<()>
     Ok(())
 }
 
-/// The rows that a step reads: as its `from` says, without the cases that a curator excluded.
+/// The rows that a step reads: as its `from` says, without the cases that a curator excluded or whose files are gone.
 pub async fn input(ctx: &SessionContext, step: &Step) -> Result<DataFrame> {
     let all = asked(ctx, step).await?;
     let ids: Vec<Expr> = excluded(ctx).await?.into_iter().map(lit).collect();
@@ -51,7 +51,7 @@ pub async fn input(ctx: &SessionContext, step: &Step) -> Result<DataFrame> {
     }
 }
 
-/// The rows that a step's `from` asks for, with a column that says why a curator excluded the case; null where nobody did.
+/// The rows that a step's `from` asks for, with a column that says why the case is kept out; null where it is not.
 pub async fn with_curated(ctx: &SessionContext, step: &Step, column: &str) -> Result<DataFrame> {
     let all = without(asked(ctx, step).await?, &[column])?;
     let none = lit(ScalarValue::Utf8(None));
@@ -65,7 +65,7 @@ pub async fn with_curated(ctx: &SessionContext, step: &Step, column: &str) -> Re
     joined(all, found, JoinType::Right, &["case_id"], &[CASE])
 }
 
-/// The cases that curators excluded; people exclude few. A session of its own asks anew: an ingest may have brought more cases.
+/// The cases that are kept out: people exclude few, and few are removed. A session of its own asks anew: an ingest may have brought more cases.
 async fn excluded(ctx: &SessionContext) -> Result<Vec<String>> {
     let made = async {
         #[derive(Deserialize)]
@@ -230,7 +230,7 @@ pub(super) async fn relation(
     step: &Step,
 ) -> Result<Option<DataFrame>> {
     let query = match &step.action {
-        Action::Report(_) => return Ok(None),
+        Action::Difference(_) | Action::Report(_) => return Ok(None),
         Action::Ingest(ingest) => {
             format!("SELECT * FROM cases WHERE source = '{}'", ingest.source.replace('\'', "''"))
         }

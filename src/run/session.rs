@@ -62,8 +62,26 @@ pub async fn of_steps(
     steps: &[&Step],
     memo: &Arc<Memo>,
 ) -> Result<SessionContext> {
-    let mut session =
-        Growing::new(catalog.session(SessionAt::Latest).await?, pipeline, Arc::clone(memo));
+    over(catalog.session(SessionAt::Latest).await?, pipeline, steps, memo).await
+}
+
+/// As [`of_steps`], with the catalog as it was. Steps are read as this pipeline, of that time, makes them.
+pub async fn of_the_past(
+    catalog: &Catalog,
+    at: SessionAt,
+    pipeline: &Pipeline,
+    steps: &[&Step],
+) -> Result<SessionContext> {
+    over(catalog.session(at).await?, pipeline, steps, &Memo::of_the_past()).await
+}
+
+async fn over(
+    tables: SessionContext,
+    pipeline: &Pipeline,
+    steps: &[&Step],
+    memo: &Arc<Memo>,
+) -> Result<SessionContext> {
+    let mut session = Growing::new(tables, pipeline, Arc::clone(memo));
     session.add(steps).await?;
     Ok(session.ctx)
 }

@@ -15,10 +15,10 @@ use serde::Deserialize;
 use crate::catalog::{self, Table};
 use crate::engine::{CaseExec, CaseInput, Metrics, Slot, Work, journal, memory};
 use crate::error::{Error, Result};
-use crate::pipeline::{Output, Step};
+use crate::pipeline::{Action, Output, Step};
 
 use super::plan::{self, StagePlan};
-use super::{Runner, StepReport, relations};
+use super::{Runner, StepReport, model, relations};
 
 /// The operator over what is left of a step. `todo` must be ordered as the cases are to be taken.
 pub(super) async fn operator(
@@ -72,11 +72,8 @@ fn needed_columns(frame: DataFrame) -> Result<DataFrame> {
 /// Runs what is left of a step of stages.
 pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> {
     let ctx = runner.session(Some(&step.name)).await?;
-    let plan = plan::of_step(&ctx, runner.pipeline, step, runner.learner.as_ref()).await?;
-    let plan = plan.ok_or_else(|| {
-        Error::configuration(format!("steps.{}: its model is not trained yet", step.name))
-            .hint("put the train step before it")
-    })?;
+    // Networks are opened where there is something to do.
+    let mut plan = planned(runner, &ctx, step, false).await?;
     let all = relations::fingerprinted(&ctx, step, &plan.salt).await?;
     let total = all.count().await.map_err(relations::planning)? as u64;
     let todo = relations::todo(&ctx, step, &plan).await?;
@@ -92,6 +89,10 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> 
     report.unchanged = (total - left).saturating_sub(report.known_failed);
     runner.observer.begin(&step.name, left, total - left);
     if left > 0 {
+        if let Action::Infer(action) = &step.action {
+            report.note = model::record(runner, &ctx, step, action).await?;
+            plan = planned(runner, &ctx, step, true).await?;
+        }
         let committed = committed(&ctx, step, &plan, &todo).await?;
         let marker = plan.marker;
         let _held = match plan.held_bytes {
@@ -107,6 +108,21 @@ pub(super) async fn run(runner: &Runner<'_>, step: &Step) -> Result<StepReport> 
     }
     runner.observer.end(&step.name);
     Ok(report)
+}
+
+/// The plan of the step; `ready` opens its network.
+async fn planned(
+    runner: &Runner<'_>,
+    ctx: &SessionContext,
+    step: &Step,
+    ready: bool,
+) -> Result<StagePlan> {
+    let learner = runner.learner.as_ref().filter(|_| ready);
+    let plan = plan::of_step(ctx, runner.pipeline, step, learner).await?;
+    plan.ok_or_else(|| match &step.action {
+        Action::Infer(action) => model::missing(&step.name, action),
+        _ => Error::bug(format!("steps.{} has no plan", step.name)),
+    })
 }
 
 /// Refuses a step that is to read images where no case has one.

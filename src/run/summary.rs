@@ -23,6 +23,8 @@ pub enum Ending {
     Stopped,
     /// More cases are quarantined than `on_failure` allows; the text says how many.
     OverLimit(String),
+    /// Every step ran, and a difference raised an alarm; the text says which.
+    Alarm(String),
 }
 
 impl Ending {
@@ -34,7 +36,7 @@ impl Ending {
     /// The word in the `runs` table.
     pub fn status(&self) -> RunStatus {
         match self {
-            Self::Done => RunStatus::Done,
+            Self::Done | Self::Alarm(_) => RunStatus::Done,
             Self::Failed(_) => RunStatus::Failed,
             Self::Stopped => RunStatus::Stopped,
             Self::OverLimit(_) => RunStatus::OverLimit,
@@ -48,6 +50,7 @@ impl Ending {
             Self::Failed(error) if error.fault() == crate::error::Fault::Configuration => 2,
             Self::Failed(_) | Self::Stopped => 1,
             Self::OverLimit(_) => 3,
+            Self::Alarm(_) => 4,
         }
     }
 }
@@ -81,6 +84,41 @@ pub fn over_limit(pipeline: &Pipeline, report: &StepReport) -> Option<String> {
     Some(format!("step {}: {reason}", report.step))
 }
 
+/// The alarms that are to change the exit code, as a text; none where there are none.
+pub fn alarms(pipeline: &Pipeline, steps: &[StepReport]) -> Option<String> {
+    let loud = |report: &&StepReport| match pipeline.step(&report.step).map(|s| &s.action) {
+        Some(Action::Difference(params)) => params.alarms.exit_code,
+        _ => false,
+    };
+    let found = steps.iter().filter(loud).filter_map(|report| report.difference.as_ref());
+    let alarms: Vec<&str> = found.flat_map(|d| &d.alarms).map(String::as_str).collect();
+    (!alarms.is_empty()).then(|| alarms.join("; "))
+}
+
+/// A run in a line: how it ended, and what it found or did.
+pub fn line(pipeline: &str, steps: &[StepReport], ending: &Ending) -> String {
+    let sum = |of: fn(&StepReport) -> u64| steps.iter().map(of).sum::<u64>();
+    let seconds: f64 = steps.iter().map(|step| step.elapsed.as_secs_f64()).sum();
+    let how = match ending {
+        Ending::Done | Ending::Alarm(_) => format!("done in {seconds:.1} s"),
+        Ending::Stopped => "stopped".to_owned(),
+        Ending::Failed(error) => format!("FAILED: {}", error.reason()),
+        Ending::OverLimit(reason) => format!("OVER ITS LIMIT: {reason}"),
+    };
+    let told: Vec<&str> =
+        steps.iter().filter_map(|step| Some(step.difference.as_ref()?.line.as_str())).collect();
+    let what = match told.as_slice() {
+        [] => format!(
+            "{} done, {} unchanged, {} quarantined",
+            sum(|s| s.done),
+            sum(|s| s.unchanged),
+            sum(|s| s.failed + s.known_failed)
+        ),
+        told => told.join("; "),
+    };
+    format!("{pipeline}: {how}: {what}")
+}
+
 /// What the report is about: the last steps of each kind.
 pub fn report_job(pipeline: &Pipeline, params: &ReportParams, lineage: &Lineage) -> ReportJob {
     let last = |wanted: &dyn Fn(&Action) -> bool| {
@@ -105,7 +143,7 @@ pub fn report_job(pipeline: &Pipeline, params: &ReportParams, lineage: &Lineage)
         steps: pipeline
             .steps
             .iter()
-            .filter(|s| !matches!(s.action, Action::Train(_) | Action::Report(_)))
+            .filter(|s| !s.action.tells() && !matches!(s.action, Action::Train(_)))
             .map(|s| s.name.clone())
             .collect(),
         cohorts: way
@@ -119,6 +157,7 @@ pub fn report_job(pipeline: &Pipeline, params: &ReportParams, lineage: &Lineage)
         predicted_step: last(&|a| matches!(a, Action::Infer(_))),
         scores_step: last(&|a| matches!(a, Action::Score(_))),
         strata: strata.unwrap_or_default(),
+        text_only: false,
         lineage: LineageFacts {
             run_id: lineage.run_id.clone(),
             pipeline: pipeline.name.clone(),
@@ -144,7 +183,7 @@ pub async fn scores(
     });
     // The terminal shows the scores alone; the study's sections are the page's.
     let params = ReportParams { html: html.unwrap_or_default(), ..ReportParams::default() };
-    let job = report_job(pipeline, &params, lineage);
+    let job = ReportJob { text_only: true, ..report_job(pipeline, &params, lineage) };
     let data = report::load(ctx, &job).await.ok()?;
     Some(report::summary::text(&data))
 }
@@ -160,5 +199,6 @@ mod tests {
         assert_eq!(Ending::Failed(Error::io("disk")).exit_code(), 1);
         assert_eq!(Ending::Failed(Error::configuration("key")).exit_code(), 2);
         assert_eq!(Ending::OverLimit(String::new()).exit_code(), 3);
+        assert_eq!(Ending::Alarm(String::new()).exit_code(), 4);
     }
 }

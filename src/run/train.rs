@@ -95,7 +95,7 @@ async fn parent(
 ) -> Result<Option<ModelRow>> {
     let Some(name) = &action.fine_tune else { return Ok(None) };
     let found = match action.parent_step() {
-        Some(step) => plan::model(ctx, pipeline, step).await?,
+        Some(step) => plan::of_train_step(ctx, pipeline, step).await?,
         None => plan::newest_model(ctx, "model_id", name).await?,
     };
     found.map(Some).ok_or_else(|| {

@@ -2,6 +2,8 @@
 //!
 //! Voxels of the image are not decoded here; the manual mask is, for its volume.
 
+mod variables;
+
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -13,15 +15,22 @@ use crate::engine::{Case, Context, Slot, Stage, on_grid};
 use crate::error::{Error, Result};
 use crate::formats::bids::CaseFiles;
 use crate::formats::nifti::Header;
+use crate::formats::privacy::{self, Privacy};
 use crate::formats::{files, gradients, nifti, sidecar};
 
+pub use variables::has_column;
+use variables::{IMAGE_COLUMNS, Kind, typed, variables};
+
 /// Reads one case.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Ingest {
     /// Name of the registry.
     pub source: String,
     /// Whether a case without a manual mask is a failure.
     pub require_truth: bool,
+    /// What of the files may be told.
+    #[serde(skip)]
+    pub privacy: Option<Privacy>,
 }
 
 /// What the scan found of a case: its files, and what is remarkable about them.
@@ -49,46 +58,73 @@ pub struct FileStat {
 
 /// Name under which the row of the participants table stands among the files.
 const VARIABLES: &str = "participants";
+/// What the name of the privacy policy begins with among the files; the key's id follows.
+const PRIVACY: &str = "privacy:";
 
 impl FileStat {
-    /// Every file of a case, without reading any, and its variables. A file that is not there has size 0.
-    pub fn of_case(case: &CaseFiles) -> Vec<Self> {
+    /// Every file of a case, without reading any, its variables, and the policy under which they are read. A file that is not
+    /// there has size 0.
+    pub fn of_case(case: &CaseFiles, privacy: Option<&Privacy>) -> Vec<Self> {
         let paths = [case.image.as_ref(), case.b0.as_ref(), case.truth.as_ref(), case.adc.as_ref()];
         let more =
             [case.flair.as_ref(), case.sidecar.as_ref(), case.bval.as_ref(), case.bvec.as_ref()];
         let mut stats: Vec<Self> =
-            paths.into_iter().chain(more).flatten().map(|p| Self::of(p)).collect();
-        let variables = case.variables.as_json();
-        stats.push(Self {
-            uri: VARIABLES.to_owned(),
-            bytes: variables.len() as u64,
-            modified_us: i64::from_le_bytes(
-                *blake3::hash(variables.as_bytes()).as_bytes().first_chunk().unwrap_or(&[0; 8]),
-            ),
-            blake3: String::new(),
-        });
+            paths.into_iter().chain(more).flatten().map(|p| Self::of(p, privacy)).collect();
+        stats.push(Self::of_text(VARIABLES.to_owned(), case.variables.as_json()));
+        stats.extend(
+            privacy.map(|p| Self::of_text(format!("{PRIVACY}{}", p.key_id()), &p.identity())),
+        );
         stats
     }
 
-    fn of(path: &Path) -> Self {
+    /// The id of the key under whose policy the files were read; none without a policy.
+    pub fn key_id(stats: &[Self]) -> Option<&str> {
+        stats.iter().find_map(|stat| stat.uri.strip_prefix(PRIVACY))
+    }
+
+    /// A text that is no file: its hash stands for the time of change.
+    fn of_text(uri: String, text: &str) -> Self {
+        let hash = blake3::hash(text.as_bytes());
+        Self {
+            uri,
+            bytes: text.len() as u64,
+            modified_us: i64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8])),
+            blake3: String::new(),
+        }
+    }
+
+    fn of(path: &Path, privacy: Option<&Privacy>) -> Self {
         let meta = std::fs::metadata(path).ok();
         let modified = meta.as_ref().and_then(|m| m.modified().ok());
         let since = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
         Self {
-            uri: path.to_string_lossy().into_owned(),
+            uri: uri_of(path, privacy),
             bytes: meta.map_or(0, |m| m.len()),
             modified_us: since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX)),
             blake3: String::new(),
         }
     }
 
+    /// Whether the file is there now; variables, which have no file, always are.
+    pub fn is_there(&self) -> bool {
+        self.uri == VARIABLES || files::resolve(&self.uri).is_ok_and(|path| path.is_file())
+    }
+
     /// Hash of the bytes now. Variables have no file: their hash is their time of change.
     pub fn hash(&self) -> Result<String> {
-        if self.uri == VARIABLES {
+        if self.uri == VARIABLES || self.uri.starts_with(PRIVACY) {
             return Ok(self.modified_us.to_string());
         }
-        Ok(files::hash_file(Path::new(&self.uri))?.blake3)
+        if privacy::is_sealed(&self.uri) {
+            return privacy::open(&self.uri, |path| Ok(files::hash_file(path)?.blake3));
+        }
+        Ok(files::hash_file(&files::resolve(&self.uri)?)?.blake3)
     }
+}
+
+/// How a path stands in the catalog.
+fn uri_of(path: &Path, privacy: Option<&Privacy>) -> String {
+    privacy.map_or_else(|| path.to_string_lossy().into_owned(), |privacy| privacy.uri(path))
 }
 
 impl Stage for Ingest {
@@ -121,9 +157,24 @@ impl Stage for Ingest {
         let source = case.input.source_files.as_deref().unwrap_or_default();
         let found: Found =
             serde_json::from_str(source).map_err(|e| Error::bug(format!("source_files: {e}")))?;
-        let row = self.row(&found)?;
+        let row = match &self.privacy {
+            None => self.row(&found)?,
+            Some(privacy) => {
+                let clean = |error| privacy.scrubber_of_case(&found.case).clean_error(error);
+                silent_panics(|| self.row(&found)).map_err(clean)?
+            }
+        };
         context.record(Table::Cases, &row)
     }
+}
+
+/// Turns a panic into an error here already, where its message can be cleaned of what it quotes.
+fn silent_panics<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(Error::bug(format!("panic: {}", text.unwrap_or("no message"))))
+    })
 }
 
 impl Ingest {
@@ -138,17 +189,19 @@ impl Ingest {
             ));
         }
         let truth_volume_ml = self.truth_volume_ml(found, &header, &mut findings)?;
-        let facts = sidecar::read(&found.sidecars())?;
-        let mut stats = FileStat::of_case(found);
+        let keys = sidecar::merged(&found.sidecars())?;
+        let facts = sidecar::facts(&keys);
+        let told = self.told(&header, &keys, &facts)?;
+        let mut stats = FileStat::of_case(found, self.privacy.as_ref());
         for stat in &mut stats {
             stat.blake3 = stat.hash()?;
         }
         let hash_of = |path: Option<&std::path::PathBuf>| {
-            let uri = path?.to_string_lossy();
+            let uri = uri_of(path?, self.privacy.as_ref());
             stats.iter().find(|s| s.uri == uri).map(|s| s.blake3.clone())
         };
         let uri =
-            |path: Option<&std::path::PathBuf>| path.map(|p| p.to_string_lossy().into_owned());
+            |path: Option<&std::path::PathBuf>| path.map(|p| uri_of(p, self.privacy.as_ref()));
         let image_blake3 = hash_of(Some(image)).unwrap_or_default();
         let (b0, truth) = (hash_of(found.b0.as_ref()), hash_of(found.truth.as_ref()));
         let print = fingerprint([
@@ -179,8 +232,8 @@ impl Ingest {
             "datatype": header.datatype.name(),
             "affine": header.grid.affine.0.as_flattened(),
             "b_value_s_per_mm2": choice.b_value_s_per_mm2.or(facts.b_value_s_per_mm2),
-            "vendor": facts.vendor,
-            "model": facts.model,
+            "vendor": told.vendor,
+            "model": told.model,
             "field_strength_t": facts.field_strength_t,
             "repetition_time_ms": facts.repetition_time_ms,
             "echo_time_ms": facts.echo_time_ms,
@@ -197,16 +250,41 @@ impl Ingest {
             "ingested_at": crate::catalog::Timestamp::default(),
         });
         if let Value::Object(row) = &mut row {
-            variables(found.variables.to_map(), row);
+            let mut known = found.variables.to_map();
+            known.extend(told.hashes);
+            variables(known, row);
         }
         Ok(row)
+    }
+
+    /// What the policy lets through of an image's own text: vendor, model, and hashes.
+    fn told(
+        &self,
+        header: &Header,
+        keys: &Map<String, Value>,
+        facts: &sidecar::Facts,
+    ) -> Result<Told> {
+        let (vendor, model) = (facts.vendor.clone(), facts.model.clone());
+        let Some(privacy) = &self.privacy else {
+            return Ok(Told { vendor, model, hashes: Map::new() });
+        };
+        let texts: Map<String, Value> =
+            header.texts.iter().map(|(name, text)| ((*name).to_owned(), json!(text))).collect();
+        if let Some(field) = privacy.refused(&texts).or_else(|| privacy.refused(keys)) {
+            let found = format!("it has a value for `{field}`, which the privacy policy refuses");
+            return Err(Error::data(found).hint(privacy::REFUSED_HINT));
+        }
+        let mut hashes = privacy.hashes(keys);
+        hashes.extend(privacy.hashes(&texts));
+        let (vendor, model) = (privacy.category(vendor), privacy.category(model));
+        Ok(Told { vendor, model, hashes })
     }
 
     /// The row of a case of which no image was read: what its table says.
     fn metadata_row(&self, found: &CaseFiles, remarks: &[String]) -> Value {
         let mut findings = remarks.to_vec();
         findings.push("metadata only: no image was read".to_owned());
-        let stats: Vec<FileStat> = FileStat::of_case(found)
+        let stats: Vec<FileStat> = FileStat::of_case(found, self.privacy.as_ref())
             .into_iter()
             .map(|stat| FileStat { blake3: stat.hash().unwrap_or_default(), ..stat })
             .collect();
@@ -258,75 +336,11 @@ impl Ingest {
     }
 }
 
-/// Puts the participant's variables into their columns; what has no column of its own goes into `variables`.
-fn variables(mut found: Map<String, Value>, row: &mut Map<String, Value>) {
-    for (column, names, kind) in VARIABLE_COLUMNS {
-        let value = names.iter().find_map(|name| found.remove(*name));
-        let value = value.map_or(Value::Null, |value| typed(&value, *kind));
-        if row.get(*column).is_none_or(Value::is_null) {
-            row.insert((*column).to_owned(), value);
-        }
-    }
-    row.insert("variables".to_owned(), json!(Value::Object(found).to_string()));
-}
-
-/// Types of variables.
-#[derive(Debug, Clone, Copy)]
-enum Kind {
-    Text,
-    Number,
-    Flag,
-}
-
-/// Column of `cases`, names that participants tables give it, type.
-const VARIABLE_COLUMNS: &[(&str, &[&str], Kind)] = &[
-    ("centre", &["centre", "center", "site", "hospital"], Kind::Text),
-    ("age_y", &["age_y", "age"], Kind::Number),
-    ("sex", &["sex", "gender"], Kind::Text),
-    ("nihss", &["nihss", "NIHSS"], Kind::Number),
-    ("stroke_subtype", &["stroke_subtype", "toast", "TOAST"], Kind::Text),
-    ("onset_h", &["onset_h", "onset_to_imaging_h"], Kind::Number),
-    ("location", &["location", "infarct_location"], Kind::Text),
-    ("chronic_infarct", &["chronic_infarct"], Kind::Flag),
-    ("wmh_volume_ml", &["wmh_volume_ml", "wmh_ml"], Kind::Number),
-    ("vendor", &["vendor", "manufacturer"], Kind::Text),
-    ("field_strength_t", &["field_strength_t"], Kind::Number),
-];
-
-/// Columns that say what an image is like. Where there is one it is asked; without one the table's word is taken.
-const IMAGE_COLUMNS: &[&str] = &[
-    "spacing_x_mm",
-    "spacing_y_mm",
-    "spacing_z_mm",
-    "b_value_s_per_mm2",
-    "repetition_time_ms",
-    "echo_time_ms",
-    "slice_thickness_mm",
-    "slice_gap_mm",
-    "truth_volume_ml",
-];
-
-/// A variable as its column takes it; `n/a` and what cannot be read are missing.
-fn typed(value: &Value, kind: Kind) -> Value {
-    let text = match value {
-        Value::String(text) => text.trim().to_owned(),
-        Value::Null => return Value::Null,
-        other => other.to_string(),
-    };
-    if text.is_empty() || text.eq_ignore_ascii_case("n/a") || text.eq_ignore_ascii_case("nan") {
-        return Value::Null;
-    }
-    match kind {
-        Kind::Text => json!(text),
-        Kind::Number => {
-            text.parse::<f64>().ok().filter(|v| v.is_finite()).map_or(Value::Null, |v| json!(v))
-        }
-        Kind::Flag => match text.to_ascii_lowercase().as_str() {
-            "1" | "yes" | "y" | "true" => json!(true),
-            "0" | "no" | "n" | "false" => json!(false),
-            _ => Value::Null,
-        },
-    }
+/// What is told of an image's own text.
+struct Told {
+    vendor: Option<String>,
+    model: Option<String>,
+    hashes: Map<String, Value>,
 }
 
 /// Which volume of the image is the diffusion-weighted one.
@@ -368,7 +382,7 @@ mod tests {
         let mut case = CaseFiles::new("s1", "s1", None);
         let table = json!({"site": "A", "age": 71, "truth_volume_ml": 1.95, "ward": "3", "model": "Avanto"});
         case.variables = table.as_object().cloned().unwrap_or_default().into();
-        let ingest = Ingest { source: "registry".to_owned(), require_truth: true };
+        let ingest = Ingest { source: "registry".to_owned(), require_truth: true, privacy: None };
         let row = ingest.metadata_row(&case, &[]);
         assert_eq!(
             (&row["centre"], &row["age_y"], &row["model"]),

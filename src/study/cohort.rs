@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::CohortParams;
 use crate::pipeline::study_spec::Exclusion;
 
-/// The column of the input that says why a curator excluded a case; null where nobody did. Curators come before the rules.
+/// The column of the input that says why a case is kept out, by a curator or because its files are gone; null where it is not.
+/// That comes before the rules.
 pub const CURATED: &str = "__curated";
 
 /// The order of the rows of a flow, in SQL.

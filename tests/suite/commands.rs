@@ -21,6 +21,7 @@ fn every_command_has_help() {
         "failures",
         "status",
         "runs",
+        "reveal",
         "doctor",
         "completions",
     ] {

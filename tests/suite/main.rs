@@ -9,11 +9,15 @@
 mod bad_input;
 mod commands;
 mod curation;
+mod deploy;
+mod hostile;
 mod interop;
 mod invariants;
 mod layers;
 mod memory;
+mod nightly;
 mod pipelines;
+mod privacy;
 mod report;
 mod resume;
 mod study;

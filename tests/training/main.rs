@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic")]
 
 mod models;
+mod nightly;
 mod resume;
 
 use std::path::{Path, PathBuf};

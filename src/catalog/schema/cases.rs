@@ -101,5 +101,7 @@ row! {
         run_id: String, None;
         /// When the row last changed.
         ingested_at: Timestamp, MicrosecondUtc;
+        /// When an ingest missed the files of the case; none while they are there. No step takes such a case.
+        removed_at: Option<Timestamp>, MicrosecondUtc;
     }
 }

@@ -5,10 +5,8 @@ use super::orientation::{self, AffineSource};
 use super::raw::{self, Raw};
 use crate::error::{Error, Result};
 use crate::formats::files::human_bytes;
+use crate::formats::limits;
 use crate::volume::Grid;
-
-/// Most voxels of one 3-D volume: 2 GiB as `f32`, a head at 0.3 mm.
-pub const MAX_VOXELS: u64 = 1 << 29;
 
 /// DEFLATE codes at most 258 bytes in 2 bits, so a gzip file cannot hold more than 1032 times its size.
 const DEFLATE_MAX_RATIO: u64 = 1032;
@@ -33,8 +31,9 @@ pub struct Header {
     pub affine_source: AffineSource,
     /// Largest distance in mm between the grid's corners by sform and by qform, where both are given.
     pub sform_qform_distance_mm: Option<f64>,
-    /// The header's free text.
-    pub description: String,
+    /// The header's free text, by field: `descrip`, `aux_file`, `intent_name`, `db_name`; only those that hold some.
+    /// `extensions` where extensions follow the header.
+    pub texts: Vec<(&'static str, String)>,
     /// Whether the voxels are compressed.
     pub gzip: bool,
     /// Whether the byte order is big-endian.
@@ -51,6 +50,11 @@ impl Header {
     /// Number of 3-D volumes: the product of the dimensions after the third, 1 for a 3-D image.
     pub fn volumes(&self) -> usize {
         self.shape.iter().skip(3).product()
+    }
+
+    /// The header's description; empty where it has none.
+    pub fn description(&self) -> &str {
+        self.texts.iter().find(|(name, _)| *name == "descrip").map_or("", |(_, text)| text)
     }
 
     /// Number of voxels of one volume.
@@ -112,7 +116,12 @@ pub(super) fn check(raw: &Raw, file: Container) -> Result<Header> {
         grid: Grid { shape: grid_shape, affine: placement.affine },
         affine_source: placement.source,
         sform_qform_distance_mm: placement.sform_qform_distance_mm,
-        description: text(&raw.description),
+        texts: raw
+            .texts
+            .iter()
+            .map(|(name, bytes)| (*name, text(bytes)))
+            .filter(|t| !t.1.is_empty())
+            .collect(),
         gzip: file.gzip,
         big_endian: raw.big_endian,
         nifti2: raw.nifti2,
@@ -145,6 +154,14 @@ fn data_offset(raw: &Raw) -> Result<u64> {
         return Ok(length as u64 + 4);
     }
     let least = if raw.single { length } else { 0.0 };
+    let most = limits::EXTENSION_BYTES.get();
+    if at - least > most as f64 && at.is_finite() {
+        return Err(Error::data(format!(
+            "the header's vox_offset is {at}: extensions of more than {} are not passed over",
+            human_bytes(most)
+        ))
+        .hint(format!("remove the extensions, or raise {}", limits::EXTENSION_BYTES.variable)));
+    }
     if at.fract() == 0.0 && (least..2f64.powi(62)).contains(&at) {
         return Ok(at as u64);
     }
@@ -185,12 +202,24 @@ fn check_size(
         .hint("the file is truncated or its header is wrong: export or copy it again"));
     }
     let volume = product(&shape[..shape.len().min(3)]);
-    if volume.is_none_or(|v| v > MAX_VOXELS) {
+    let most = limits::VOXELS.get();
+    if volume.is_none_or(|v| v > most) {
         return Err(Error::data(format!(
-            "{dims} voxels ({} bits each): one volume may have {MAX_VOXELS} at most",
+            "{dims} voxels ({} bits each): one volume may have {most} at most",
             raw.bitpix
         ))
-        .hint("resample the image to a coarser grid first"));
+        .hint(format!(
+            "resample the image to a coarser grid first, or raise {}",
+            limits::VOXELS.variable
+        )));
+    }
+    let most = limits::DECODED_BYTES.get();
+    if file.gzip && end.is_none_or(|end| end > most) {
+        return Err(Error::data(format!(
+            "the header announces {announced}, where at most {} are decoded of one gzip file",
+            human_bytes(most)
+        ))
+        .hint(format!("decompress the file, or raise {}", limits::DECODED_BYTES.variable)));
     }
     Ok(())
 }

@@ -18,9 +18,9 @@ mod stream;
 mod write;
 
 pub use datatype::DataType;
-pub use header::{Header, MAX_VOXELS};
+pub use header::Header;
 pub use orientation::AffineSource;
-pub use read::{read_header, read_image, read_mask};
+pub use read::{other_half, read_header, read_image, read_mask};
 pub use write::{WriteOptions, write_image, write_image_i16, write_mask, write_series};
 
 #[cfg(test)]

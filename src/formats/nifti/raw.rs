@@ -3,12 +3,21 @@
 //! Source: nifti1.h and nifti2.h of the NIfTI Data Format Working Group (<https://nifti.nimh.nih.gov>). NIfTI-1 is
 //! parsed by the `nifti` crate, NIfTI-2, which it does not know, here.
 
+use std::ops::Range;
+
 use crate::error::{Error, Result};
 
 /// Length in bytes of a NIfTI-1 header.
 pub(super) const LENGTH_1: usize = 348;
 /// Length in bytes of a NIfTI-2 header.
 pub(super) const LENGTH_2: usize = 540;
+
+/// The fields of a NIfTI-1 header that hold free text, and where.
+const TEXTS_1: [(&str, Range<usize>); 4] =
+    [("descrip", 148..228), ("db_name", 14..32), ("aux_file", 228..252), ("intent_name", 328..344)];
+/// Those of a NIfTI-2 header.
+const TEXTS_2: [(&str, Range<usize>); 3] =
+    [("descrip", 240..320), ("aux_file", 320..344), ("intent_name", 508..524)];
 
 /// Header fields before anything is checked.
 #[derive(Debug, Clone)]
@@ -25,7 +34,8 @@ pub(super) struct Raw {
     pub slope: f64,
     pub intercept: f64,
     pub units: i32,
-    pub description: Vec<u8>,
+    /// Free text: its field, and its bytes.
+    pub texts: Vec<(&'static str, Vec<u8>)>,
     pub qform_code: i32,
     pub sform_code: i32,
     pub quaternion: [f64; 3],
@@ -81,10 +91,9 @@ fn not_nifti(start: &[u8]) -> Error {
     if start.get(128..132) == Some(b"DICM") {
         return Error::data("not a NIfTI file but a DICOM file").hint("convert it with dcm2niix");
     }
-    let bytes: Vec<String> = start.iter().take(4).map(|b| format!("{b:02x}")).collect();
     Error::data(format!(
         "not a NIfTI file: it starts with the bytes {}, where the header's length, 348 or 540, is expected",
-        bytes.join(" ")
+        hex(&start[..start.len().min(4)])
     ))
 }
 
@@ -119,7 +128,7 @@ fn parse_1(kind: Kind, header: &[u8]) -> Result<Raw> {
         slope: f64::from(h.scl_slope),
         intercept: f64::from(h.scl_inter),
         units: i32::from(h.xyzt_units),
-        description: h.descrip,
+        texts: TEXTS_1.iter().map(|(name, at)| (*name, header[at.clone()].to_vec())).collect(),
         qform_code: i32::from(h.qform_code),
         sform_code: i32::from(h.sform_code),
         quaternion: [h.quatern_b, h.quatern_c, h.quatern_d].map(f64::from),
@@ -160,7 +169,7 @@ fn parse_2(kind: Kind, header: &[u8]) -> Result<Raw> {
         slope: f.f64(176)?,
         intercept: f.f64(184)?,
         units: f.i32(500)?,
-        description: f.take::<80>(240)?.to_vec(),
+        texts: TEXTS_2.iter().map(|(name, at)| (*name, header[at.clone()].to_vec())).collect(),
         qform_code: f.i32(344)?,
         sform_code: f.i32(348)?,
         quaternion: [f.f64(352)?, f.f64(360)?, f.f64(368)?],
@@ -179,9 +188,14 @@ fn bad_magic(found: &[u8]) -> Error {
             .hint("convert it to NIfTI with the orientation that you know it has");
     }
     Error::data(format!(
-        "the header's magic code is \"{}\", which is not NIfTI's",
-        found.escape_ascii()
+        "the header's magic code is the bytes {}, which are not NIfTI's",
+        hex(found)
     ))
+}
+
+/// Bytes as a message shows them: what is no header may be anything, also somebody's name.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Numbers at byte offsets, in the header's byte order.

@@ -143,7 +143,10 @@ fn open_parts(path: &Path, block: usize) -> Result<(Header, Stream)> {
     };
     let named = |e: Error| e.context(path.display());
     let mut stream = Stream::open(&header_path, block)?;
-    let raw = read_raw(&mut stream).map_err(|e| name_once(e, &header_path))?;
+    let mut raw = read_raw(&mut stream).map_err(|e| name_once(e, &header_path))?;
+    if is_extended(&raw, &mut stream)? {
+        raw.texts.push(("extensions", b"present".to_vec()));
+    }
     if !raw.single {
         let data_path = match half(path) {
             Some(Half::Image) => path.to_owned(),
@@ -179,6 +182,16 @@ fn read_raw(stream: &mut Stream) -> Result<Raw> {
     raw::parse(kind, &bytes[..kind.length()])
 }
 
+/// Whether the four bytes after the header say that extensions follow; without such bytes there are none.
+fn is_extended(raw: &Raw, stream: &mut Stream) -> Result<bool> {
+    let after = stream.position() + 4;
+    if raw.single && raw.vox_offset > 0.0 && raw.vox_offset < after as f64 {
+        return Ok(false);
+    }
+    let mut flag = [0; 4];
+    Ok(stream.fill(&mut flag)? == flag.len() && flag[0] != 0)
+}
+
 /// Puts the file's name before a reason that does not begin with it.
 fn name_once(error: Error, path: &Path) -> Error {
     let name = path.display().to_string();
@@ -198,6 +211,15 @@ fn half(path: &Path) -> Option<Half> {
         "img" => Some(Half::Image),
         _ => None,
     }
+}
+
+/// The other file that an image consists of, where its name says that it is one half of a `.hdr` / `.img` pair.
+pub fn other_half(path: &Path) -> Option<PathBuf> {
+    let ending = match half(path)? {
+        Half::Header => "img",
+        Half::Image => "hdr",
+    };
+    sibling(path, ending).ok()
 }
 
 /// The path without `.gz`.

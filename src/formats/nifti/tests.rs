@@ -68,7 +68,7 @@ fn an_image_comes_back_as_it_was() {
         let (back, header) = read_image(&at(name), 0).unwrap();
         assert_eq!(back.data, image.data);
         assert!(back.grid().matches(&image.grid(), 1e-4));
-        assert_eq!(header.description, "ADC, 10⁻⁶ mm²/s");
+        assert_eq!(header.description(), "ADC, 10⁻⁶ mm²/s");
         assert_eq!((header.affine_source, header.volumes()), (AffineSource::Sform, 1));
         // The oblique affine has a slight shear; what the qform can say of it is within 0.01 mm or not said.
         assert!(header.sform_qform_distance_mm.is_none_or(|d| d < 0.02));
@@ -297,7 +297,7 @@ fn a_nifti_2_header_is_read() {
     let (image, header) = read_image(&at("two.nii"), 0).unwrap();
     assert_eq!(image.voxels(), [0.25, -8.0]);
     assert_eq!(image.affine.0, rows);
-    assert!(header.nifti2 && header.description == "made by hand");
+    assert!(header.nifti2 && header.description() == "made by hand");
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub fn flow(
             need(draft.name, &[Slot::Prediction, Slot::Truth], draft.place(""), &input, problems);
             Some(input)
         }
-        (Some(Action::Report(_)), _) => Some(Relation::default()),
+        (Some(Action::Difference(_) | Action::Report(_)), _) => Some(Relation::default()),
         _ => None,
     };
     draft.action = action;

@@ -7,7 +7,7 @@ use crate::catalog::AT;
 use crate::engine::parameters::suggest;
 use crate::pipeline::diagnostics::{Problems, Span};
 use crate::pipeline::plan::{Action, Source};
-use crate::pipeline::spec::TABLES;
+use crate::pipeline::spec::{ModelSource, TABLES};
 
 /// For each step the positions of the steps it needs, in their order and once each. Names that mean nothing are
 /// problems. `off` are the steps that are switched off.
@@ -21,8 +21,9 @@ pub fn connect(
     let fills: Vec<&[&str]> = drafts.iter().map(fills).collect();
     let trains = |n: &usize| fills[*n] == ["models"];
     let trained: Vec<&str> = (0..names.len()).filter(trains).map(|n| names[n]).collect();
-    // A report tells of the whole run: it comes after everything else.
-    let is_report = |d: &Draft<'_>| d.verb.is_some_and(|verb| verb.key == "report");
+    // A report or a difference tells of the whole run: it comes after everything else.
+    let is_report =
+        |d: &Draft<'_>| d.verb.is_some_and(|v| matches!(v.key.as_str(), "report" | "difference"));
     let others: Vec<usize> = (0..names.len()).filter(|n| !is_report(&drafts[*n])).collect();
     let mut needs = Vec::new();
     for (n, draft) in drafts.iter_mut().enumerate() {
@@ -41,7 +42,15 @@ pub fn connect(
             found.extend((0..names.len()).filter(earlier).filter(|m| *m != n));
         }
         let model = match &draft.action {
-            Some(Action::Infer(params)) => Some(("model", params.model.clone())),
+            Some(Action::Infer(params)) => match params.source() {
+                ModelSource::Step(name) => Some(("model", name.to_owned())),
+                // Those that this file trains come first.
+                ModelSource::Newest(name) => {
+                    found.extend(names.iter().position(|known| *known == name));
+                    None
+                }
+                _ => None,
+            },
             Some(Action::Train(train)) => train.parent_step().map(|p| ("fine_tune", p.to_owned())),
             _ => None,
         };

@@ -5,6 +5,7 @@
 
 mod flow;
 mod graph;
+mod night;
 mod report;
 pub(super) mod sql;
 mod steps;
@@ -17,7 +18,9 @@ use serde_json::{Map, Value};
 
 use self::steps::Draft;
 use super::diagnostics::{Problems, Span};
+use super::night_spec::DifferenceParams;
 use super::plan::{Action, Pipeline, Source, StageTest, Step};
+use super::report_spec::ReportParams;
 use super::spec::{PipelineFile, TestSpec};
 use super::tree::{Data, Entry, Node};
 use crate::engine::parameters::parse_strictly;
@@ -44,10 +47,11 @@ pub fn check(root: &Node, problems: &mut Problems) -> Option<Pipeline> {
     };
     let mut steps: Vec<Step> = steps.into_iter().map(|(step, seed)| seeded(step, seed)).collect();
     for step in &mut steps {
-        if let Action::Report(params) = &mut step.action
-            && params.title.is_empty()
+        if let Action::Report(ReportParams { title, .. })
+        | Action::Difference(DifferenceParams { title, .. }) = &mut step.action
+            && title.is_empty()
         {
-            params.title.clone_from(&head.name);
+            title.clone_from(&head.name);
         }
     }
     let beside =
@@ -60,6 +64,7 @@ pub fn check(root: &Node, problems: &mut Problems) -> Option<Pipeline> {
         timeout_s: head.timeout_s,
         on_failure: head.on_failure.or_default(),
         retention: head.retention,
+        notify: head.notify,
         steps,
         tests: tests.into_iter().collect::<Option<_>>()?,
         hash: String::new(),
@@ -84,7 +89,11 @@ fn head(root: &Node, problems: &mut Problems) -> Option<PipelineFile> {
         }
     }
     let read = parse_strictly::<PipelineFile>(Value::Object(json), &[]);
-    read.map_err(|found| steps::show(&found, root, start, problems)).ok()
+    let head = read.map_err(|found| steps::show(&found, root, start, problems)).ok()?;
+    if let Some(spec) = &head.notify {
+        night::notify(root, spec, problems);
+    }
+    Some(head)
 }
 
 /// The steps in their order, each with a seed of its own where it has one.
@@ -106,6 +115,7 @@ fn read_steps(entry: Option<&Entry>, problems: &mut Problems) -> Option<Vec<(Ste
     let known = graph::Known::of(&drafts, problems);
     let needs = graph::connect(&mut drafts, &known, &off, problems);
     report::check(&drafts, &known, &off, problems);
+    night::check(&drafts, problems);
     let order = graph::order(&drafts, &needs, problems);
     let mut relations = vec![None; drafts.len()];
     for n in &order {

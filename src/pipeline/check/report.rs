@@ -15,6 +15,9 @@ pub fn check(drafts: &[Draft<'_>], known: &Known, off: &[&str], problems: &mut P
         if let Some(Action::Report(params)) = &draft.action {
             Check { draft, known, off }.report(params, problems);
         }
+        if let Some(Action::Difference(params)) = &draft.action {
+            Check { draft, known, off }.strata("strata", &params.strata, problems);
+        }
     }
 }
 

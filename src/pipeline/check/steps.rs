@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{sql, study};
 use crate::engine::Slot;
 use crate::engine::parameters::{ParameterProblem, nearest, parse_strictly, suggest};
+use crate::formats::privacy::Policy;
 use crate::pipeline::diagnostics::{Problems, Span};
 use crate::pipeline::plan::{Action, Output, Source, StagesAction};
 use crate::pipeline::spec::{
@@ -253,6 +254,13 @@ fn action<'n>(verb: &'n Entry, draft: &mut Draft<'n>, problems: &mut Problems) -
                 problems.add(at, "an ingest reads either `bids` or a `manifest`", hint);
                 return None;
             }
+            if params.root.is_some() && params.bids.is_some() {
+                let message = "`root` belongs to a manifest: a BIDS folder is its own root";
+                problems.add(node.locate("root", true, at), message, "remove it");
+            }
+            for (key, why) in params.privacy.iter().flat_map(Policy::problems) {
+                problems.add(node.locate(&format!("privacy.{key}"), true, at), why, "");
+            }
             if params.source.is_empty() {
                 draft.name.clone_into(&mut params.source);
             }
@@ -278,6 +286,7 @@ fn action<'n>(verb: &'n Entry, draft: &mut Draft<'n>, problems: &mut Problems) -
             Some(Action::Infer(infer))
         }
         "score" => read(node, at, problems).map(Action::Score),
+        "difference" => read(node, at, problems).map(Action::Difference),
         _ => read(node, at, problems).map(Action::Report),
     }
 }

@@ -52,6 +52,15 @@ impl Frame {
         Ok(frame)
     }
 
+    /// The rows with two columns under the names that [`Division::groups`] reads.
+    #[must_use]
+    pub fn named(&self, group: &str, level: &str) -> Self {
+        let mut frame = Self { rows: self.rows, ..Self::default() };
+        frame.words.extend(self.words.get(group).map(|c| ("group".to_owned(), c.clone())));
+        frame.numbers.extend(self.numbers.get(level).map(|c| ("level".to_owned(), c.clone())));
+        frame
+    }
+
     /// A column of numbers; empty where it was not asked for.
     pub fn numbers(&self, name: &str) -> &[Option<f64>] {
         self.numbers.get(name).map_or(&[], Vec::as_slice)
@@ -176,11 +185,17 @@ impl Division {
 
     /// Columns of a query over `s`: the group of a row, and its value where groups are named by their range.
     pub fn select(&self, within: &[String]) -> String {
+        self.select_as(within, "group", "level")
+    }
+
+    /// As [`select`](Self::select), with other names of the two columns; [`Frame::named`] gives them theirs back.
+    pub fn select_as(&self, within: &[String], group: &str, level: &str) -> String {
         let value = match self.variable.groups {
             Groups::Quantiles(_) => self.variable.value.as_str(),
             _ => "CAST(NULL AS DOUBLE)",
         };
-        format!("{} AS \"group\", {value} AS level", self.variable.group_sql(within))
+        let (group, level) = (identifier(group), identifier(level));
+        format!("{} AS {group}, {value} AS {level}", self.variable.group_sql(within))
     }
 
     /// The rows of each group, in order, with its name. Groups of fixed bounds are there even where they are empty; rows

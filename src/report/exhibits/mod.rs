@@ -11,7 +11,7 @@ mod comparison;
 mod curve;
 pub mod files;
 mod flow;
-mod frame;
+pub(super) mod frame;
 mod grid;
 mod groups;
 pub mod page;

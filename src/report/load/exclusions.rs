@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::query::{Source, identifier, literal};
-use crate::catalog::curation::EXCLUDED;
+use crate::catalog::curation::{EXCLUDED, REMOVED};
 use crate::error::Result;
 use crate::report::data::{Exclusion, Reason};
 
@@ -24,9 +24,13 @@ pub async fn excluded(
 ) -> Result<Vec<Exclusion>> {
     let mut told = Vec::new();
     if source.columns("cases").await.iter().any(|(name, _)| name == EXCLUDED) {
-        told.push(format!(
-            "SELECT case_id, {EXCLUDED} AS reason, 'Excluded by a curator' AS place, 0 AS position FROM cases WHERE {EXCLUDED} IS NOT NULL"
-        ));
+        for (position, (place, which)) in
+            [("Excluded by a curator", "<>"), ("Removed from the registry", "=")].iter().enumerate()
+        {
+            told.push(format!(
+                "SELECT case_id, {EXCLUDED} AS reason, '{place}' AS place, {position} AS position FROM cases WHERE {EXCLUDED} {which} '{REMOVED}'"
+            ));
+        }
     }
     for (n, cohort) in source.job.cohorts.iter().enumerate() {
         let view = format!("{cohort}_excluded");
@@ -34,7 +38,7 @@ pub async fn excluded(
             told.push(format!(
                 "SELECT case_id, reason, {} AS place, {} AS position FROM {}",
                 literal(&format!("Excluded from {cohort}")),
-                n + 1,
+                n + 2,
                 identifier(&view)
             ));
         }

@@ -1,7 +1,7 @@
 //! Fills [`ReportData`] by SQL over the catalog. One file a section of the page; [`query`] is what they share.
 
 mod exclusions;
-mod flow;
+pub(super) mod flow;
 pub(super) mod pictures;
 mod quality;
 pub(super) mod query;
@@ -12,7 +12,7 @@ mod training;
 use datafusion::prelude::SessionContext;
 use serde::Deserialize;
 
-use super::data::{LineageFacts, ReportData};
+use super::data::{LineageFacts, Quality, ReportData};
 use super::{ReportJob, exhibits};
 use crate::error::Result;
 use query::{Source, literal};
@@ -31,12 +31,16 @@ pub async fn load(ctx: &SessionContext, job: &ReportJob) -> Result<ReportData> {
         title: job.title.clone(),
         html: job.html.clone(),
         notes: job.notes.clone(),
+        tiles: Vec::new(),
         lineage: lineage(&source).await?,
         study: exhibits::load(&source, &job.params).await?,
         shows_run: job.params.shows_run(),
         flow,
         failures,
-        quality: quality::load(&source).await?,
+        quality: match job.text_only {
+            true => Quality::default(),
+            false => quality::load(&source).await?,
+        },
         training: training::load(&source).await?,
         scores: scores::load(&source).await?,
     })

@@ -1,7 +1,7 @@
 //! Reads the few images that the page shows. What cannot be read is told in place of the picture.
 
 use crate::error::Result;
-use crate::formats::{files, nifti};
+use crate::formats::{nifti, privacy};
 use crate::report::blocking;
 use crate::report::data::Picture;
 use crate::report::montage;
@@ -20,7 +20,7 @@ pub struct ImageAt {
 impl ImageAt {
     fn read(&self) -> Result<Image> {
         let volume = usize::try_from(self.volume).unwrap_or(0);
-        Ok(nifti::read_image(&files::resolve(&self.uri)?, volume)?.0)
+        privacy::open(&self.uri, |path| Ok(nifti::read_image(path, volume)?.0))
     }
 }
 
@@ -49,7 +49,7 @@ pub async fn slices(case: CaseFiles) -> Result<Vec<Picture>, String> {
 }
 
 fn draw(case: &CaseFiles) -> Result<Vec<Picture>> {
-    let mask = |uri: &str| nifti::read_mask(&files::resolve(uri)?).map(|(mask, _)| mask);
+    let mask = |uri: &str| privacy::open(uri, |path| Ok(nifti::read_mask(path)?.0));
     let (truth, prediction) = (mask(&case.truth)?, mask(&case.prediction)?);
     let prepared = case.prepared.as_ref().and_then(|image| image.read().ok());
     let image = match prepared.filter(|image| image.grid().shape == truth.grid().shape) {

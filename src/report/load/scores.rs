@@ -80,7 +80,10 @@ pub async fn load(source: &Source<'_>) -> Result<Option<Scores>> {
             },
         });
     }
-    let examples = examples(source, &cases).await?;
+    let examples = match source.job.text_only {
+        true => Vec::new(),
+        false => examples(source, &cases).await?,
+    };
     let policies: Vec<String> =
         policies.into_iter().map(|p| p.empty_policy).filter(|p| !p.is_empty()).collect();
     let empty_policy = (!policies.is_empty()).then(|| policies.join("; "));
