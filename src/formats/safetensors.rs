@@ -42,6 +42,9 @@ pub fn metadata(path: &Path) -> Result<BTreeMap<String, String>> {
     if (header.len() as u64) < length {
         return Err(broken("it ends within its header"));
     }
+    if header.first() != Some(&b'{') {
+        return Err(broken("its header is no JSON object"));
+    }
     let header: Header =
         serde_json::from_slice(&header).map_err(|e| broken(&format!("its header: {e}")))?;
     Ok(header.metadata)

@@ -214,7 +214,8 @@ async fn cases(source: &Source<'_>, job: &DifferenceJob) -> Result<BTreeMap<Stri
     for row in 0..frame.rows {
         let word = |name: &str| frame.word(name, row).map(str::to_owned);
         let (image, truth) = (word("image_blake3"), word("truth_blake3"));
-        let others = others(frame.word("files", row).unwrap_or_default(), &image, &truth);
+        let files = frame.word("files", row).unwrap_or_default();
+        let others = others(files, [image.as_deref(), truth.as_deref()]);
         let case = Case { centre: word("centre"), image, truth, others, excluded: word(EXCLUDED) };
         cases.insert(word("case_id").unwrap_or_default(), case);
     }
@@ -222,10 +223,9 @@ async fn cases(source: &Source<'_>, job: &DifferenceJob) -> Result<BTreeMap<Stri
 }
 
 /// Hash of what is neither image nor mask. A file that only moved is the same.
-fn others(files: &str, image: &Option<String>, truth: &Option<String>) -> String {
+fn others(files: &str, own: [Option<&str>; 2]) -> String {
     let files: Vec<Value> = serde_json::from_str(files).unwrap_or_default();
     let hashes = files.iter().filter_map(|file| file["blake3"].as_str());
-    let own = [image.as_deref(), truth.as_deref()];
     let hashes: Vec<&str> = hashes.filter(|hash| !own.contains(&Some(*hash))).collect();
     crate::catalog::fingerprint(hashes)
 }
