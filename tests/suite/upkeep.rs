@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use torcula::catalog::lock::{self, Owner};
 
 use super::support::{Registry, files, text, torcula, tree};
 
@@ -142,7 +145,8 @@ fn clean_and_repair_wait_for_a_run_to_end() {
     let registry = Registry::synth(2, &[]);
     registry.counts(&[]);
     let catalog = registry.path().join("catalog");
-    let _lock = torcula::catalog::lock::acquire(&catalog, "run of something").unwrap();
+    let owner = Owner { what: "run of something".to_owned(), ..Owner::default() };
+    let _lock = lock::acquire(&catalog, &owner, Arc::new(())).unwrap();
     for words in [&["clean", "--dry-run"][..], &["verify", "--repair"]] {
         let output = on_catalog(&registry, words);
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
