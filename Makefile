@@ -1,9 +1,12 @@
 # Every command sets up what it needs; nothing has to be exported. `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo study test check audit sbom fuzz format peers bench-peers bench bench-instructions bench-watching bench-defaults bench-nightly clean
+.PHONY: help setup build demo study test torture check audit sbom fuzz format peers bench-peers bench bench-instructions bench-watching bench-defaults bench-nightly clean
 
 DEMO ?= demo-data
 STUDY ?= noh2023-small
+FAULTS ?= 500
+SEED ?= 1
+WORLDS ?= 1
 PYTHON := .venv/bin/python
 PEERS := .venv-peers/bin/python
 
@@ -74,6 +77,10 @@ bench-peers: setup $(PEERS) ## every kernel against the reference tools: CPU tim
 bench-instructions: setup ## instructions of the hot kernels (valgrind) against benches/instructions.tsv
 	@command -v valgrind > /dev/null || { echo "error: valgrind counts the instructions; install it (apt install valgrind)"; exit 1; }
 	@python3 benches/instructions.py
+
+torture: setup $(PYTHON) ## FAULTS=500 SEED=1 WORLDS=1: kills, power losses, full disks, I/O errors while a pipeline runs
+	@TORCULA_PYTHON=$(CURDIR)/$(PYTHON) TORCULA_TORTURE_FAULTS=$(FAULTS) TORCULA_TORTURE_SEED=$(SEED) \
+		TORCULA_TORTURE_WORLDS=$(WORLDS) cargo test --release --package torcula --test torture -- --nocapture
 
 bench-watching: setup ## what logs, metrics and traces cost, in CPU time of a run
 	@cargo build --release --bin torcula

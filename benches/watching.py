@@ -21,7 +21,6 @@ import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TORCULA = ROOT / "target/release/torcula"
 PIPELINE = ROOT / "tests/behaviour/prepare.yaml"
 REGISTRIES = {
     "many small cases (24x24x8)": dict(cases=400, matrix=24, slices=8),
@@ -45,11 +44,11 @@ class Collector(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def run(folder, watching, instructions):
+def run(program, folder, watching, instructions):
     """CPU seconds (or instructions) of one run from an empty catalog."""
     for name in ("catalog", "derivatives"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    command = [TORCULA, "run", PIPELINE, "--set", f"data={folder}", "--progress", "none", *watching]
+    command = [program, "run", PIPELINE, "--set", f"data={folder}", "--progress", "none", *watching]
     counting = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null"] if instructions else []
     with open(folder / "said", "w") as said:
         child = subprocess.Popen([*counting, *command], stdout=said, stderr=said)
@@ -64,6 +63,7 @@ def run(folder, watching, instructions):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--program", type=Path, default=ROOT / "target/release/torcula")
     parser.add_argument("--instructions", action="store_true", help="count them with valgrind (slow)")
     args = parser.parse_args()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
@@ -75,18 +75,18 @@ def main():
             if args.instructions:
                 shape = dict(shape, cases=shape["cases"] // 8)
             synth = [f"--{key}={value}" for key, value in shape.items()]
-            subprocess.run([TORCULA, "synth", folder / "internal", "--sites=2", "--seed=5", *synth], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([args.program, "synth", folder / "internal", "--sites=2", "--seed=5", *synth], check=True, stdout=subprocess.DEVNULL)
             exports = ["--metrics", folder / "torcula.prom", "--metrics-listen", "127.0.0.1:0", "--otlp", f"http://127.0.0.1:{server.server_port}"]
             log = ["--log", folder / "run.log"]
             ways = {"log": log, "all, info": [*log, *exports, "--otlp-level", "info"], "all, debug": [*log, *exports]}
-            run(folder, [], False)
+            run(args.program, folder, [], False)
             found = {way: [] for way in ways}
             offs = []
             for _ in range(2 if args.instructions else args.pairs):
-                off = run(folder, [], args.instructions)
+                off = run(args.program, folder, [], args.instructions)
                 offs.append(off)
                 for way, options in ways.items():
-                    found[way].append(run(folder, options, args.instructions) / off)
+                    found[way].append(run(args.program, folder, options, args.instructions) / off)
             print(f"{name}: {statistics.median(offs):.4g} {unit} without, {shape['cases']} cases")
             for way, ratios in found.items():
                 low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 2 else (min(ratios), statistics.mean(ratios), max(ratios))

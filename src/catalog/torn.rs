@@ -2,8 +2,8 @@
 //! newest checkpoint of its log. Torcula's own writes are synced before they have a name; a disk that does not keep its word,
 //! a network file system, or another program that wrote to the table can still leave half of one.
 //!
-//! A commit that is torn was not acknowledged, so the work behind it is done again by the run that sets it aside. A
-//! checkpoint holds nothing that the commits do not.
+//! A commit that is torn was not acknowledged, so nothing that waits for it was written, and the work behind it is done again
+//! by the run that sets it aside. A checkpoint holds nothing that the commits do not.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -111,7 +111,14 @@ impl Catalog {
             }
             let reason = torn.error().reason().to_owned();
             let aside = match torn {
-                Torn::Checkpoint(path) => set_aside(&path)?,
+                Torn::Checkpoint(path) => {
+                    // The note that names it goes first: without the checkpoint it would make the table unreadable.
+                    let note = self.log(table).join(LAST_CHECKPOINT);
+                    if note.exists() {
+                        set_aside(&note)?;
+                    }
+                    set_aside(&path)?
+                }
                 Torn::Commit(path, _) => self.set_commit_aside(table, &path)?,
             };
             notes.push(format!("{reason}: it was set aside as {}", aside.display()));

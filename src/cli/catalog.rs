@@ -57,6 +57,16 @@ pub struct FailuresArgs {
 impl CatalogArgs {
     /// The catalog, and the pipeline whose steps are relations.
     pub(super) async fn open(&self) -> Result<(Catalog, Option<Pipeline>)> {
+        let (catalog, named) = self.named().await?;
+        let pipeline = match named {
+            Some(pipeline) => Some(pipeline),
+            None => run::last_pipeline(&catalog).await?,
+        };
+        Ok((catalog, pipeline))
+    }
+
+    /// The catalog, and the pipeline file where one is named.
+    pub(super) async fn named(&self) -> Result<(Catalog, Option<Pipeline>)> {
         if let Some(file) = &self.pipeline {
             let pipeline = crate::pipeline::load(file, &self.sets)
                 .map_err(|d| Error::configuration(d.render(std::io::stderr().is_terminal())))?;
@@ -67,9 +77,7 @@ impl CatalogArgs {
             .clone()
             .or_else(|| std::env::var_os("TORCULA_CATALOG").map(PathBuf::from))
             .unwrap_or_else(|| PathBuf::from("catalog"));
-        let catalog = Catalog::open(&folder).await?;
-        let pipeline = run::last_pipeline(&catalog).await?;
-        Ok((catalog, pipeline))
+        Ok((Catalog::open(&folder).await?, None))
     }
 }
 

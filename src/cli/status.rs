@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{CatalogArgs, output, runtime};
 use crate::catalog::lock::Holder;
-use crate::catalog::{self, Catalog, Format, SessionAt, Timestamp};
+use crate::catalog::{self, Format, SessionAt, Timestamp};
 use crate::error::Result;
 use crate::units::human_duration;
 use crate::watch::status::{self, Activity, PipelineStatus, Status};
@@ -62,17 +62,10 @@ fn lag(text: &str) -> std::result::Result<Duration, String> {
     Duration::try_from_secs_f64(number * unit).map_err(|_| mistake())
 }
 
-impl CatalogArgs {
-    /// The catalog alone.
-    async fn only(&self) -> Result<Catalog> {
-        Ok(self.open().await?.0)
-    }
-}
-
 /// `torcula status`.
 pub fn status(args: &StatusArgs) -> Result<ExitCode> {
     runtime()?.block_on(async {
-        let catalog = args.catalog.only().await?;
+        let catalog = args.catalog.named().await?.0;
         let found = status::status(&catalog).await?;
         if args.json {
             let text = serde_json::to_string_pretty(&found);
@@ -183,7 +176,7 @@ fn at_work(status: &Status, activity: Activity, holder: &Holder) -> String {
 /// `torcula runs`.
 pub fn runs(args: &RunsArgs) -> Result<ExitCode> {
     runtime()?.block_on(async {
-        let catalog = args.catalog.only().await?;
+        let catalog = args.catalog.named().await?.0;
         let ctx = catalog.session(SessionAt::Latest).await?;
         let at_work = status::at_work(&catalog).unwrap_or_default().replace('\'', "''");
         // Only the holder of the lock runs: another that says so was killed.
@@ -191,7 +184,7 @@ pub fn runs(args: &RunsArgs) -> Result<ExitCode> {
             "SELECT run_id, pipeline, \
                CASE WHEN status = 'running' AND run_id <> '{at_work}' THEN 'killed' ELSE status END AS status, \
                started_at, ended_at, exit_code, cases_done, cases_failed, cases_unchanged, \
-               CAST(to_unixtime(ended_at) - to_unixtime(started_at) AS DOUBLE) AS seconds \
+               (CAST(ended_at AS BIGINT) - CAST(started_at AS BIGINT)) / 1e6 AS seconds \
              FROM runs ORDER BY run_id DESC LIMIT {}",
             args.last
         );

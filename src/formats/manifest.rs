@@ -365,7 +365,7 @@ mod tests {
     fn folder() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for name in ["a.nii.gz", "b.nii.gz", "m.nii.gz"] {
-            std::fs::write(dir.path().join(name), name).unwrap();
+            fs::write(dir.path().join(name), name).unwrap();
         }
         dir
     }
@@ -374,7 +374,7 @@ mod tests {
     fn rows_become_cases_and_bad_rows_findings() {
         let dir = folder();
         let path = dir.path().join("m.csv");
-        std::fs::write(
+        fs::write(
             &path,
             "case,dwi,mask,hospital,NIHSS\n\
              s1,a.nii.gz,m.nii.gz,A,7\n\
@@ -414,7 +414,7 @@ mod tests {
     fn a_missing_column_is_named_with_the_nearest() {
         let dir = folder();
         let path = dir.path().join("m.tsv");
-        std::fs::write(&path, "case_id\timages\nx\ta.nii.gz\n").unwrap();
+        fs::write(&path, "case_id\timages\nx\ta.nii.gz\n").unwrap();
         let error = scan(&path, &ColumnMap::default(), false, None).unwrap_err();
         assert_eq!(error.fault(), Fault::Configuration);
         assert!(error.reason().contains("`image`") && error.advice().unwrap().contains("`images`"));
@@ -424,7 +424,7 @@ mod tests {
     fn metadata_alone_opens_no_file() {
         let dir = folder();
         let path = dir.path().join("m.csv");
-        std::fs::write(&path, "case_id,truth,age\ns1,absent.nii.gz,71\ns1,,72\ns2,,\n").unwrap();
+        fs::write(&path, "case_id,truth,age\ns1,absent.nii.gz,71\ns1,,72\ns2,,\n").unwrap();
         assert!(
             scan(&path, &ColumnMap::default(), false, None).is_err(),
             "there is no column `image`"
@@ -439,11 +439,8 @@ mod tests {
     fn parquet_says_the_same_as_csv() {
         let dir = folder();
         let [csv, parquet] = ["m.csv", "m.parquet"].map(|n| dir.path().join(n));
-        std::fs::write(
-            &csv,
-            "subject_id,session_id,image,age\np1,1,a.nii.gz,70.5\np2,2,b.nii.gz,\n",
-        )
-        .unwrap();
+        fs::write(&csv, "subject_id,session_id,image,age\np1,1,a.nii.gz,70.5\np2,2,b.nii.gz,\n")
+            .unwrap();
         let text = |v: [&str; 2]| -> ArrayRef { Arc::new(StringArray::from_iter_values(v)) };
         let batch = RecordBatch::try_from_iter([
             ("subject_id", text(["p1", "p2"])),
@@ -459,7 +456,7 @@ mod tests {
         let [a, b] = [csv, parquet].map(|p| scan(&p, &ColumnMap::default(), false, None).unwrap());
         assert_eq!(a, b);
         assert_eq!((a.cases[0].case_id.as_str(), a.cases.len()), ("p1_1", 2));
-        std::fs::write(dir.path().join("m.parquet"), "PAR1 no").unwrap();
+        fs::write(dir.path().join("m.parquet"), "PAR1 no").unwrap();
         assert!(scan(&dir.path().join("m.parquet"), &ColumnMap::default(), false, None).is_err());
     }
 }

@@ -9,8 +9,8 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::Context;
+use tracing_subscriber::filter::{FilterExt as _, FilterFn, LevelFilter, Targets};
+use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::rotate::Rotating;
@@ -33,11 +33,18 @@ pub struct LogOptions {
 /// request is not theirs to tell.
 const OWN: &str = "torcula";
 
-/// Which events are logged.
+/// What is logged: events of these levels, and, whatever they are, the spans that name their run, step and case.
 ///
 /// # Errors
 /// A configuration error where the text is neither a level nor levels of modules.
-pub fn levels(text: &str) -> Result<Targets> {
+pub fn filter<S>(text: &str) -> Result<impl Filter<S> + use<S>> {
+    let spans = FilterFn::new(|metadata| {
+        metadata.is_span() && *metadata.level() <= Level::INFO && metadata.target().starts_with(OWN)
+    });
+    Ok(levels(text)?.or(spans.with_max_level_hint(LevelFilter::INFO)))
+}
+
+fn levels(text: &str) -> Result<Targets> {
     let hint = "write a level (error, warn, info, debug, trace), or levels of modules: info,torcula::engine=debug";
     let mut own = Targets::new();
     let asked: Targets = text.parse().map_err(|e| refuse("the log's level", e, hint))?;
@@ -205,7 +212,7 @@ mod tests {
         let path = folder.path().join("run.log");
         let options = LogOptions { path: path.clone(), max_bytes: 1 << 20, keep: 1 };
         let log = JsonLog::open(&options, Arc::new(|_: &str| ())).unwrap();
-        let filtered = log.with_filter(levels(level).unwrap());
+        let filtered = log.with_filter(filter(level).unwrap());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(filtered), work);
         let text = std::fs::read_to_string(path).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -240,6 +247,17 @@ mod tests {
             tracing::info!("heard");
         });
         assert_eq!(found[0]["stage"], "n4");
+    }
+
+    #[test]
+    fn a_quiet_log_still_names_the_case() {
+        let found = lines("warn", || {
+            let _case = tracing::info_span!("case", case_id = "sub-1").entered();
+            tracing::info!("not heard");
+            tracing::warn!("heard");
+        });
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0]["case_id"], "sub-1");
     }
 
     #[test]

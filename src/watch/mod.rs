@@ -93,7 +93,7 @@ impl Watching {
         let log = match &options.log {
             Some(log) => {
                 let layer = log::JsonLog::open(log, Arc::clone(tell))?;
-                Some(layer.with_filter(log::levels(&options.level)?))
+                Some(layer.with_filter(log::filter(&options.level)?))
             }
             None => None,
         };

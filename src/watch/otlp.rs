@@ -246,15 +246,16 @@ impl Gate {
     }
 
     fn hear(&self, result: &OTelSdkResult) {
-        let failed = result.as_ref().err();
-        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) =
-            failed.map(|_| Instant::now());
-        if let Some(error) = failed {
-            self.warn(&if self.secret { "no answer".to_owned() } else { error.to_string() });
+        match result {
+            Ok(()) => *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = None,
+            Err(_) if self.secret => self.close("no answer"),
+            Err(error) => self.close(&error.to_string()),
         }
     }
 
-    fn warn(&self, why: &str) {
+    /// Leaves the collector alone for a while; says so the first time.
+    fn close(&self, why: &str) {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if !self.told.swap(true, Ordering::SeqCst) {
             (self.tell)(&format!(
                 "the OpenTelemetry collector {} does not take spans and metrics ({why}); the run goes on without",
@@ -272,7 +273,7 @@ impl Gate {
             let _ = done.send(());
         });
         if sending.is_ok() && self.is_open() && ended.recv_timeout(LAST_WAIT).is_err() {
-            self.warn(&format!("no answer within {} s", LAST_WAIT.as_secs()));
+            self.close(&format!("no answer within {} s", LAST_WAIT.as_secs()));
         }
     }
 }

@@ -16,11 +16,13 @@ use serde_json::Value;
 
 use super::support::{Registry, TORCULA, files, text, torcula};
 
-/// Runs the test pipeline with variables set and others unset.
-fn run_with(registry: &Registry, args: &[&str], variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(TORCULA);
-    command.args(registry.run_args(args)).envs(variables.iter().copied());
-    command.output().unwrap()
+/// Runs the test pipeline with variables set, in plain lines.
+fn run_with(registry: &Registry, variables: &[(&str, &str)]) -> Output {
+    let mut args = registry.run_args(&[]);
+    for arg in args.iter_mut().filter(|arg| *arg == "none") {
+        "plain".clone_into(arg);
+    }
+    Command::new(TORCULA).args(args).envs(variables.iter().copied()).output().unwrap()
 }
 
 fn catalog(registry: &Registry) -> String {
@@ -242,7 +244,7 @@ fn a_collector_receives_the_spans_and_the_metrics() {
     let registry = Registry::synth(10, &["--broken", "0.3"]);
     let (address, received) = collector();
     let variables = [("OTEL_EXPORTER_OTLP_ENDPOINT", address.as_str())];
-    let output = run_with(&registry, &[], &variables);
+    let output = run_with(&registry, &variables);
     assert!(output.status.success(), "{}", text(&output));
     let received = received.lock().unwrap();
     assert!(received.iter().all(|(_, kind, _)| kind == "application/x-protobuf"));
@@ -330,7 +332,7 @@ fn a_collector_that_cannot_be_reached_is_told_once_and_changes_nothing() {
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "3600000"),
             ("OTEL_BSP_SCHEDULE_DELAY", "50"),
         ];
-        let output = run_with(&registry, &["--progress", "plain"], &variables);
+        let output = run_with(&registry, &variables);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
         let said = text(&output);
         assert_eq!(said.matches("OpenTelemetry collector").count(), 1, "{said}");

@@ -11,7 +11,8 @@ use torcula::catalog::{Catalog, SessionAt, Table, json_rows, sql};
 use torcula::error::Fault;
 use torcula::formats::files::is_temporary;
 
-use super::fault::{Damage, disk_bytes};
+use super::disk::disk_bytes;
+use super::fault::Damage;
 use super::world::{Bench, Phase, World, files, text};
 
 /// Columns that say when and by which run, not what.

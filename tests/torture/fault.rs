@@ -1,19 +1,16 @@
 //! What can go wrong, and doing it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use serde_json::Value;
-use torcula::formats::files::is_temporary;
-
 use super::check::Reference;
 use super::random::Random;
-use super::reader;
-use super::world::{Phase, World, files, text, wait};
+use super::world::{Phase, World, text, wait};
+use super::{disk, reader, torn};
 
 /// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -130,7 +127,7 @@ pub struct Injection {
 }
 
 impl Injection {
-    fn new(what: impl Into<String>, struck: bool, output: &Output) -> Self {
+    pub fn new(what: impl Into<String>, struck: bool, output: &Output) -> Self {
         Self {
             what: what.into(),
             struck,
@@ -176,15 +173,15 @@ pub fn inject(
         Kind::KillAtTime | Kind::Terminate => signalled(world, kind, elapsed, random),
         Kind::TwoRuns => two_runs(world, elapsed, random),
         Kind::Reader => reader::beside(world, elapsed, random),
-        Kind::FullFileSystem => small_file_system(world, reference.bytes(phase), random),
+        Kind::FullFileSystem => disk::small_file_system(world, reference.bytes(phase), random),
         Kind::TornCommit | Kind::TornTableFile | Kind::TornCheckpoint => {
-            torn(world, kind, writes, random)
+            torn::torn(world, kind, writes, random)
         }
-        Kind::DamagedArtifacts => damaged_artifacts(world, random),
+        Kind::DamagedArtifacts => torn::damaged_artifacts(world, random),
     }
 }
 
-fn preloaded(
+pub fn preloaded(
     world: &World<'_>,
     kind: &str,
     at: usize,
@@ -227,13 +224,13 @@ fn preloaded(
     Ok(Injection::new(what, struck.is_some(), &output))
 }
 
-fn says_full(output: &Output) -> bool {
+pub fn says_full(output: &Output) -> bool {
     let text = text(output).to_lowercase();
     text.contains("disk is full") || text.contains("no space left")
 }
 
 /// No panic, and no mistake that the program calls its own.
-fn calm(what: &str, output: &Output) -> Result<(), String> {
+pub fn calm(what: &str, output: &Output) -> Result<(), String> {
     let said = text(output);
     if said.contains("panicked at") || said.contains("a mistake in Torcula") {
         return Err(format!("{what}: a panic: {said}"));
@@ -294,222 +291,4 @@ fn two_runs(
     }
     let struck = !first.status.success() || !second.status.success();
     Ok(Injection::new(what, struck, if first.status.success() { &second } else { &first }))
-}
-
-/// The world on a file system that is too small, then on one that is not.
-fn small_file_system(
-    world: &World<'_>,
-    bytes: u64,
-    random: &mut Random,
-) -> Result<Injection, String> {
-    let place = world.derivatives();
-    let catalog = world.catalog();
-    let there = disk_bytes(&catalog) + disk_bytes(&place);
-    let more = (bytes.saturating_sub(there) / 1024).max(64) as usize;
-    let kilobytes = there / 1024 + 32 + random.below(more) as u64;
-    // Both folders on one small disk: what is there moves in, and out again.
-    let mount = world.path().join("small");
-    fs::create_dir_all(&mount).unwrap();
-    let options = format!("size={kilobytes}k");
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &options, "torture"])
-        .arg(&mount)
-        .output()
-        .unwrap();
-    if !mounted.status.success() {
-        let mut injection = Injection::new("no file system could be mounted", false, &mounted);
-        injection.skipped = Some(String::from_utf8_lossy(&mounted.stderr).trim().to_owned());
-        return Ok(injection);
-    }
-    let move_to = |from: &Path, to: &Path| -> bool {
-        !from.exists() || Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap().success()
-    };
-    let fits =
-        move_to(&catalog, &mount.join("catalog")) && move_to(&place, &mount.join("derivatives"));
-    let unmount = || {
-        let done = Command::new("umount").arg(&mount).status().unwrap();
-        assert!(done.success(), "{} cannot be unmounted", mount.display());
-        fs::remove_dir(&mount).unwrap();
-    };
-    if !fits {
-        unmount();
-        let output = world.run(&[]);
-        return Ok(Injection::new("a disk too small for what is there", false, &output));
-    }
-    let bind = |folder: &Path, name: &str| {
-        fs::create_dir_all(folder).unwrap();
-        fs::create_dir_all(mount.join(name)).unwrap();
-        let done = Command::new("mount").arg("--bind").arg(mount.join(name)).arg(folder).status();
-        assert!(done.unwrap().success());
-    };
-    bind(&catalog, "catalog");
-    bind(&place, "derivatives");
-    let output = world.run(&[]);
-    for folder in [&catalog, &place] {
-        assert!(Command::new("umount").arg(folder).status().unwrap().success());
-        fs::remove_dir_all(folder).unwrap();
-    }
-    assert!(move_to(&mount.join("catalog"), &catalog));
-    assert!(move_to(&mount.join("derivatives"), &place));
-    unmount();
-    let what = format!("a disk of {kilobytes} kB, exit {:?}", output.status.code());
-    calm(&what, &output)?;
-    match output.status.code() {
-        Some(0) => {}
-        Some(1) if says_full(&output) => {}
-        _ => return Err(format!("{what}: nothing says that the disk is full: {}", text(&output))),
-    }
-    Ok(Injection::new(what, !output.status.success(), &output))
-}
-
-/// Damages the newest commit of a table, a file that it names, or a checkpoint, as a power loss can.
-fn torn(
-    world: &World<'_>,
-    kind: Kind,
-    writes: usize,
-    random: &mut Random,
-) -> Result<Injection, String> {
-    // Only what was not acknowledged yet can be torn: commits of the run that ends with it, in the middle of its work or at
-    // its end. A checkpoint holds nothing that the commits do not.
-    let before = files(&world.catalog());
-    let run = if random.coin() {
-        preloaded(world, "kill", random.up_to(writes), 1, random)?
-    } else {
-        let output = world.run(&[]);
-        Injection::new("a run", true, &output)
-    };
-    let mut logs: Vec<PathBuf> = files(&world.catalog());
-    logs.retain(|path| path.parent().is_some_and(|folder| folder.ends_with("_delta_log")));
-    let commits: Vec<&PathBuf> = logs
-        .iter()
-        .filter(|path| {
-            let name = path.file_name().unwrap().to_string_lossy();
-            match kind {
-                Kind::TornCheckpoint => name.ends_with(".checkpoint.parquet"),
-                _ => is_commit(&name) && !before.contains(path),
-            }
-        })
-        .collect();
-    // The newest of each table.
-    let newest: Vec<&PathBuf> = commits
-        .iter()
-        .filter(|path| {
-            commits.iter().all(|other| other.parent() != path.parent() || other <= *path)
-        })
-        .copied()
-        .collect();
-    if newest.is_empty() {
-        return Ok(Injection {
-            what: format!("{}, nothing to tear", run.what),
-            struck: false,
-            ..run
-        });
-    }
-    let commit = (*random.pick(&newest)).clone();
-    let table = commit.parent().unwrap().parent().unwrap();
-    let mut target = commit.clone();
-    if kind == Kind::TornTableFile {
-        let text = fs::read_to_string(&commit).unwrap_or_default();
-        let added = text.lines().filter_map(|line| {
-            let action: Value = serde_json::from_str(line).ok()?;
-            Some(table.join(action.pointer("/add/path")?.as_str()?))
-        });
-        match added.last() {
-            Some(file) => target = file,
-            None => {
-                let what = format!("{}, a commit without files", run.what);
-                return Ok(Injection { what, struck: false, ..run });
-            }
-        }
-    }
-    let how = tear(&target, random);
-    let name = table.file_name().unwrap().to_string_lossy().into_owned();
-    let what = format!("{}, then {how} {}", run.what, target.display());
-    let damage = Damage {
-        tables: if kind == Kind::TornCheckpoint { BTreeSet::new() } else { BTreeSet::from([name]) },
-        told_as_torn: true,
-        ..Damage::default()
-    };
-    let asked = world.torcula(&["sql", "SELECT count(*) FROM cases"]);
-    calm(&what, &asked)?;
-    let told = text(&asked);
-    if !asked.status.success() && !told.contains("torcula run") {
-        return Err(format!("{what}: readers are not told what to do: {told}"));
-    }
-    Ok(Injection { what, struck: true, exit: run.exit, damage, skipped: None })
-}
-
-/// Damages artifacts of a completed world; `verify` must name exactly these, and its repair leave them to the next run.
-fn damaged_artifacts(world: &World<'_>, random: &mut Random) -> Result<Injection, String> {
-    let run = world.run(&[]);
-    let artifacts = files(&world.derivatives());
-    let mut expected = BTreeSet::new();
-    for _ in 0..random.up_to(3) {
-        let path = random.pick(&artifacts);
-        let name = path.file_name().unwrap().to_string_lossy();
-        if is_temporary(&name) || expected.contains(path) {
-            continue;
-        }
-        let whole = fs::read(path).unwrap();
-        match random.below(3) {
-            0 => fs::remove_file(path).unwrap(),
-            1 => drop(tear(path, random)),
-            _ => {
-                let mut bytes = whole.clone();
-                let at = random.below(bytes.len());
-                bytes[at] ^= 1 << random.below(8);
-                fs::write(path, bytes).unwrap();
-            }
-        }
-        // Zeros may have been there before.
-        if fs::read(path).ok() != Some(whole) {
-            expected.insert(path.clone());
-        }
-    }
-    let what = format!("{} artifacts damaged: {expected:?}", expected.len());
-    let output = world.torcula(&["verify", "--json"]);
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let told: BTreeSet<PathBuf> = told["damaged"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|damaged| PathBuf::from(damaged["uri"].as_str().unwrap_or_default()))
-        .collect();
-    if told != expected || output.status.success() != expected.is_empty() {
-        return Err(format!("{what}, but verify says {}", text(&output)));
-    }
-    let repaired = world.torcula(&["verify", "--repair"]);
-    if !repaired.status.success() {
-        return Err(format!("{what}, and its repair failed: {}", text(&repaired)));
-    }
-    let mut injection = Injection::new(what, !expected.is_empty(), &run);
-    injection.damage = Damage {
-        tables: BTreeSet::from(["artifacts".to_owned()]),
-        files: expected,
-        told_as_torn: false,
-    };
-    Ok(injection)
-}
-
-/// What files take on a disk, in pages.
-pub fn disk_bytes(folder: &Path) -> u64 {
-    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |found| found.len());
-    files(folder).iter().map(|path| size(path).next_multiple_of(4096)).sum()
-}
-
-fn is_commit(name: &str) -> bool {
-    name.strip_suffix(".json").is_some_and(|stem| stem.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn tear(path: &Path, random: &mut Random) -> String {
-    let length = fs::metadata(path).map_or(0, |found| found.len()) as usize;
-    let keep = random.below(length.max(1));
-    let file = File::options().write(true).open(path).unwrap();
-    file.set_len(keep as u64).unwrap();
-    if random.coin() {
-        return format!("cut to {keep} of {length} bytes:");
-    }
-    // The length was written, the bytes were not.
-    file.set_len(length as u64).unwrap();
-    format!("zeros from byte {keep} of {length}:")
 }

@@ -8,7 +8,7 @@
 //! - the same command again completes, and everything equals the undisturbed result: artifacts and shards byte for byte, the
 //!   catalog row for row but for run identifiers and times.
 //!
-//! `fault` says what can go wrong, `preload.c` does it to a process, `world` runs the program, `check` compares.
+//! `fault`, `disk`, `torn` and `reader` say what can go wrong, `preload.c` does it to a process, `world` runs the program, `check` compares.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,9 +17,11 @@
 )]
 
 mod check;
+mod disk;
 mod fault;
 mod random;
 mod reader;
+mod torn;
 mod world;
 
 use std::collections::BTreeMap;
@@ -161,6 +163,9 @@ impl Torture {
         let mut before = check::Snapshot::take(world, &fault::Damage::default())?;
         for _ in 0..1 + random.below(2) * random.below(3) {
             let turn = self.begun.fetch_add(1, Ordering::SeqCst);
+            if turn > 0 && turn.is_multiple_of(50) {
+                println!("{turn} faults");
+            }
             let Some(mut kind) = Kind::choose(turn, self.wanted, random) else { break };
             if kind == Kind::DamagedArtifacts && phase == Phase::Second {
                 // What the second state does not need would not be made again.

@@ -10,7 +10,7 @@ use super::{Artifact, Garbage, Kind, Ran, Rules};
 use crate::catalog::{self, Catalog, Timestamp};
 use crate::error::Result;
 use crate::formats::files;
-use crate::pipeline::{Action, Pipeline};
+use crate::pipeline::{Action, Pipeline, Retention};
 use crate::run::{relations, session};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -50,31 +50,7 @@ pub(super) async fn find(
         seeds.extend(present(catalog, &pipeline).await?);
     }
     let live = closure(artifacts, seeds);
-    let mut generations: BTreeMap<(&str, &str), Vec<(Timestamp, Unit<'_>)>> = BTreeMap::new();
-    let mut units: HashMap<Unit<'_>, (bool, Timestamp)> = HashMap::new();
-    for artifact in artifacts {
-        let entry = units.entry(unit(artifact)).or_insert((false, artifact.created_at));
-        entry.0 |= live.contains(artifact.artifact_id.as_str());
-        entry.1 = entry.1.max(artifact.created_at);
-    }
-    for (unit, (_, created)) in &units {
-        generations.entry((unit.0, series(*unit))).or_default().push((*created, *unit));
-    }
-    let before = Timestamp(
-        Timestamp::now()
-            .0
-            .saturating_sub(i64::from(rules.retention.keep_days).saturating_mul(DAY_US)),
-    );
-    let mut gone: HashSet<Unit<'_>> = HashSet::new();
-    for units_of in generations.values_mut() {
-        units_of.sort_by(|a, b| b.cmp(a));
-        for (rank, (created, unit)) in units_of.iter().enumerate() {
-            let past = *created <= before && rank >= rules.retention.keep_versions as usize;
-            if past && !units[unit].0 {
-                gone.insert(*unit);
-            }
-        }
-    }
+    let gone = past_retention(artifacts, &live, rules.retention);
     let (removed, kept): (Vec<&Artifact>, Vec<&Artifact>) =
         artifacts.iter().partition(|artifact| gone.contains(&unit(artifact)));
     let named: HashSet<&str> = kept.iter().map(|artifact| artifact.uri.as_str()).collect();
@@ -90,6 +66,38 @@ pub(super) async fn find(
         }
     }
     Ok(())
+}
+
+/// The units that nothing present needs, and that are older than the rule and not among the newest of their series.
+fn past_retention<'a>(
+    artifacts: &'a [Artifact],
+    live: &HashSet<&str>,
+    retention: Retention,
+) -> HashSet<Unit<'a>> {
+    let mut generations: BTreeMap<(&str, &str), Vec<(Timestamp, Unit<'_>)>> = BTreeMap::new();
+    let mut units: HashMap<Unit<'_>, (bool, Timestamp)> = HashMap::new();
+    for artifact in artifacts {
+        let entry = units.entry(unit(artifact)).or_insert((false, artifact.created_at));
+        entry.0 |= live.contains(artifact.artifact_id.as_str());
+        entry.1 = entry.1.max(artifact.created_at);
+    }
+    for (unit, (_, created)) in &units {
+        generations.entry((unit.0, series(*unit))).or_default().push((*created, *unit));
+    }
+    let before = Timestamp(
+        Timestamp::now().0.saturating_sub(i64::from(retention.keep_days).saturating_mul(DAY_US)),
+    );
+    let mut gone: HashSet<Unit<'_>> = HashSet::new();
+    for units_of in generations.values_mut() {
+        units_of.sort_by(|a, b| b.cmp(a));
+        for (rank, (created, unit)) in units_of.iter().enumerate() {
+            let past = *created <= before && rank >= retention.keep_versions as usize;
+            if past && !units[unit].0 {
+                gone.insert(*unit);
+            }
+        }
+    }
+    gone
 }
 
 /// What a unit is a version of: the case, or the number of the shard.
