@@ -64,7 +64,10 @@ fn people_are_told_how_a_night_ended() {
     let broken = registry.path().join("internal");
     std::fs::rename(&broken, registry.path().join("elsewhere")).unwrap();
     let (code, said) = night(&registry, &["--set", "when=trouble"]);
-    assert_eq!(code, 2, "an unmounted registry removes nothing: {said}");
+    assert_eq!(
+        code, 1,
+        "an unmounted registry removes nothing, and the next try may find it: {said}"
+    );
     assert!(
         told().lines().last().unwrap_or_default().starts_with("failed night: FAILED"),
         "{}",
