@@ -167,6 +167,45 @@ async fn what_a_crash_leaves_is_not_seen() {
 }
 
 #[tokio::test]
+async fn torn_checkpoint_is_set_aside_with_the_note_that_names_it() {
+    let (_folder, catalog) = catalog().await;
+    catalog.append(&[artifact("a", "c")]).await.unwrap();
+    catalog.checkpoint(Table::Artifacts).await.unwrap();
+    catalog.append(&[artifact("b", "c")]).await.unwrap();
+    let checkpoint = catalog.checkpoint_file(Table::Artifacts, 1);
+    let bytes = fs::read(&checkpoint).unwrap();
+    assert!(catalog.log(Table::Artifacts).join("_last_checkpoint").exists());
+    fs::write(&checkpoint, &bytes[..bytes.len() / 2]).unwrap();
+
+    let error = Catalog::open(catalog.folder()).await.unwrap_err();
+    assert!(error.reason().contains("is not a whole checkpoint"), "{error}");
+    let catalog = Catalog::create_or_open(catalog.folder()).await.unwrap();
+    assert!(catalog.repairs().iter().any(|repair| repair.contains("set aside")));
+    catalog.append(&[artifact("d", "c")]).await.unwrap();
+    assert_eq!(number(&catalog, "SELECT count(*) AS n FROM artifacts").await, 3);
+}
+
+#[tokio::test]
+async fn commit_that_names_half_a_file_is_set_aside_with_its_checkpoint() {
+    let (_folder, catalog) = catalog().await;
+    catalog.append(&[artifact("a", "c")]).await.unwrap();
+    catalog.append(&[artifact("b", "c")]).await.unwrap();
+    catalog.checkpoint(Table::Artifacts).await.unwrap();
+    let commit = fs::read_to_string(catalog.commit(Table::Artifacts, 2)).unwrap();
+    let file = super::write::added_files(&commit).next().unwrap();
+    let file = catalog.table_folder(Table::Artifacts).join(file);
+    fs::write(&file, &fs::read(&file).unwrap()[..100]).unwrap();
+
+    let error = Catalog::open(catalog.folder()).await.unwrap_err();
+    assert!(error.reason().contains("is not the whole file"), "{error}");
+    let catalog = Catalog::create_or_open(catalog.folder()).await.unwrap();
+    assert_eq!(number(&catalog, "SELECT count(*) AS n FROM artifacts").await, 1);
+    catalog.append(&[artifact("b", "c")]).await.unwrap();
+    assert_eq!(number(&catalog, "SELECT count(*) AS n FROM artifacts").await, 2);
+    assert_eq!(catalog.damaged_files().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn half_made_catalog_is_completed() {
     let (_folder, catalog) = catalog().await;
     fs::remove_dir_all(catalog.table_folder(Table::Cases)).unwrap();

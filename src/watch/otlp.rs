@@ -34,12 +34,14 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::metric::{Kind, METRICS};
 use super::{Live, Tell, refuse};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How long a collector that did not answer is left alone.
 const PAUSE: Duration = Duration::from_secs(60);
 /// How long the end of a run waits for the last spans and metrics to be taken.
 const LAST_WAIT: Duration = Duration::from_secs(2);
+/// How long a collector may take, unless `OTEL_EXPORTER_OTLP_TIMEOUT` (ms) says otherwise: the standard's default.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The name of the instrumentation.
 const SCOPE: &str = "torcula";
 
@@ -48,6 +50,7 @@ const SCOPE: &str = "torcula";
 pub struct Collector {
     endpoint: Option<String>,
     gate: Arc<Gate>,
+    client: reqwest::blocking::Client,
     tracer: Option<SdkTracerProvider>,
     metrics: bool,
 }
@@ -69,13 +72,14 @@ impl Collector {
         if is("OTEL_SDK_DISABLED", "true") || !(traces || metrics) {
             return Ok(None);
         }
-        let shown = general
-            .or_else(|| set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
-            .or_else(|| set("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"))
-            .unwrap_or_default();
+        let own = ["TRACES", "METRICS"].map(|s| set(&format!("OTEL_EXPORTER_OTLP_{s}_ENDPOINT")));
+        let addresses: Vec<String> = general.into_iter().chain(own.into_iter().flatten()).collect();
+        let shown = addresses.first().cloned().unwrap_or_default();
+        let encrypted = !addresses.iter().all(|address| address.starts_with("http://"));
         let gate = Arc::new(Gate::new(&shown, Arc::clone(tell)));
-        let mut collector =
-            Self { endpoint: endpoint.map(str::to_owned), gate, tracer: None, metrics };
+        let endpoint = endpoint.map(str::to_owned);
+        let client = client(encrypted)?;
+        let mut collector = Self { endpoint, gate, client, tracer: None, metrics };
         if traces {
             let exporter = collector.configured(SpanExporter::builder().with_http(), "traces");
             let exporter = exporter.build().map_err(|e| collector.refused(&e))?;
@@ -164,8 +168,10 @@ impl Collector {
     }
 
     fn configured<B: WithExportConfig + WithHttpConfig>(&self, builder: B, signal: &str) -> B {
-        let builder =
-            builder.with_protocol(Protocol::HttpBinary).with_retry_policy(RetryPolicy::disabled());
+        let builder = builder
+            .with_protocol(Protocol::HttpBinary)
+            .with_http_client(self.client.clone())
+            .with_retry_policy(RetryPolicy::disabled());
         match &self.endpoint {
             Some(endpoint) => {
                 builder.with_endpoint(format!("{}/v1/{signal}", endpoint.trim_end_matches('/')))
@@ -174,7 +180,7 @@ impl Collector {
         }
     }
 
-    fn refused(&self, error: &dyn std::error::Error) -> crate::error::Error {
+    fn refused(&self, error: &dyn std::error::Error) -> Error {
         // The error quotes the address, which may hold a password.
         let why = if self.gate.secret { String::new() } else { format!(": {error}") };
         refuse(
@@ -183,6 +189,18 @@ impl Collector {
             "write it like http://localhost:4318",
         )
     }
+}
+
+/// The client of both signals. Must not be made on a thread of an asynchronous runtime.
+fn client(encrypted: bool) -> Result<reqwest::blocking::Client> {
+    let milliseconds = std::env::var("OTEL_EXPORTER_OTLP_TIMEOUT").ok();
+    let timeout = milliseconds.and_then(|text| text.trim().parse().ok()).map(Duration::from_millis);
+    let mut client = reqwest::blocking::Client::builder().timeout(timeout.unwrap_or(TIMEOUT));
+    if !encrypted {
+        // Reading the system's certificates would be most of what a short run pays for being watched.
+        client = client.tls_certs_only([]);
+    }
+    client.build().map_err(|e| Error::resource(format!("no client for OpenTelemetry: {e}")))
 }
 
 /// The metrics of a run, on their way to a collector.
