@@ -192,7 +192,7 @@ async fn commit_that_names_half_a_file_is_set_aside_with_its_checkpoint() {
     catalog.append(&[artifact("b", "c")]).await.unwrap();
     catalog.checkpoint(Table::Artifacts).await.unwrap();
     let commit = fs::read_to_string(catalog.commit(Table::Artifacts, 2)).unwrap();
-    let file = super::write::added_files(&commit).next().unwrap();
+    let file = write::added_files(&commit).next().unwrap();
     let file = catalog.table_folder(Table::Artifacts).join(file);
     fs::write(&file, &fs::read(&file).unwrap()[..100]).unwrap();
 

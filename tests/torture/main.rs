@@ -161,7 +161,7 @@ impl Torture {
         log: &mut Vec<String>,
     ) -> Result<(), String> {
         let mut before = check::Snapshot::take(world, &fault::Damage::default())?;
-        for _ in 0..1 + random.below(2) * random.below(3) {
+        for _ in 0..=random.below(2) * random.below(3) {
             let turn = self.begun.fetch_add(1, Ordering::SeqCst);
             if turn > 0 && turn.is_multiple_of(50) {
                 println!("{turn} faults");

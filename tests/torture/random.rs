@@ -26,7 +26,7 @@ impl Random {
     }
 
     pub fn coin(&mut self) -> bool {
-        self.next() % 2 == 0
+        self.next().is_multiple_of(2)
     }
 
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {

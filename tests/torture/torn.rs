@@ -63,11 +63,11 @@ pub fn torn(
     let mut target = commit.clone();
     if kind == Kind::TornTableFile {
         let text = fs::read_to_string(&commit).unwrap_or_default();
-        let added = text.lines().filter_map(|line| {
+        let mut added = text.lines().filter_map(|line| {
             let action: Value = serde_json::from_str(line).ok()?;
             Some(table.join(action.pointer("/add/path")?.as_str()?))
         });
-        match added.last() {
+        match added.next_back() {
             Some(file) => target = file,
             None => {
                 let what = format!("{}, a commit without files", run.what);

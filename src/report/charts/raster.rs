@@ -45,6 +45,8 @@ pub fn png(svg: &str) -> Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test may panic")]
+
     use super::*;
     use crate::report::charts::{figure, standalone};
     use crate::report::html::STYLE;
