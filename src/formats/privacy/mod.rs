@@ -11,7 +11,7 @@
 //! | dates | shifted by whole days, the same for all dates of a patient, so that intervals stay (`shift_dates`); else dropped. Dates of birth are dropped |
 //! | sidecars | vendor, model and the numbers that `cases` has columns for; nothing else is ever taken |
 //! | NIfTI `descrip`, `aux_file`, `intent_name`, `db_name` and header extensions | never copied: what Torcula writes has headers of its own |
-//! | failures, findings, messages | words that stand in the input they are about are hidden ([`scrub`]) |
+//! | failures, findings, messages | words that stand in the input they are about are hidden (`scrub.rs`) |
 //!
 //! Hashes are HMAC-SHA-256 with a key from the environment or a file; it is in no catalog, plan, log, lineage or error. Whoever
 //! holds it can find a case again (`torcula reveal`); whoever does not, cannot. That is pseudonymisation, not anonymity: images

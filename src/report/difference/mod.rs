@@ -1,6 +1,6 @@
 //! How a scored step differs from an earlier night, as one HTML page and as JSON.
 //!
-//! [`night`] reads a night by SQL, the earlier one from a session of the catalog as it was; [`compare`] is pure, as are its
+//! [`night`] reads a night by SQL, the earlier one from a session of the catalog as it was; [`mod@compare`] is pure, as are its
 //! `alarms`; [`shift`] has the statistics; `page` draws.
 
 mod alarms;
