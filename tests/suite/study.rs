@@ -239,9 +239,12 @@ fn the_same_image_under_two_names_breaks_a_split() {
     let other = registry.path().join("other.csv");
     std::fs::write(&other, rows.replace("\nc", "\nx")).unwrap();
     let study = Study::new(&rows, &steps.replace("OTHER", other.to_str().unwrap()));
-    study.counts(&["--set", "metadata_only=false"]);
+    // The images lie beside the other manifest.
+    let root = format!("steps.registry.ingest.root={}", registry.path().display());
+    let settings = ["--set", "metadata_only=false", "--set", &root];
+    study.counts(&settings);
     let file = study.file();
-    let check = torcula(&["split", "check", &file, "--set", "metadata_only=false"]);
+    let check = torcula(&[&["split", "check", &file][..], &settings].concat());
     assert_eq!(check.status.code(), Some(1), "{}", text(&check));
     assert!(text(&check).contains("BROKEN  no image is in two parts"), "{}", text(&check));
 }

@@ -433,7 +433,8 @@ fn the_textfile_counts_what_the_catalog_counts() {
 
 #[test]
 fn a_run_at_work_is_seen_by_status_and_served_to_prometheus() {
-    let registry = Registry::synth(300, &[]);
+    // More than a machine does between two heartbeats.
+    let registry = Registry::synth(1500, &[]);
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut run = Running::start(&registry, &["--jobs", "1", "--metrics-listen", &address]);
     let scraped = run.until("its metrics", || {
