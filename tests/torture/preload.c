@@ -41,7 +41,7 @@ static char roots[4][PATH];
 static int root_count;
 static unsigned long at, lasts;
 static _Atomic unsigned long seed, writes_seen, reads_seen;
-static _Atomic int struck, dead;
+static _Atomic int struck, told, dead;
 static long clock_offset_s;
 static const char *mark;
 static _Atomic unsigned char ours[FDS];
@@ -119,7 +119,7 @@ static int strikes(_Atomic unsigned long *counter, const char *path) {
     unsigned long n = atomic_fetch_add(counter, 1) + 1;
     int meant = kind == SHORT || kind == (counter == &reads_seen ? READ : kind == READ ? NONE : kind);
     int on = meant && kind != CLOCK && at && n >= at && (!lasts || n < at + lasts);
-    if (on && !atomic_exchange(&struck, 1)) tell("struck", path);
+    if (on && !atomic_exchange(&struck, 1)) { tell("struck", path); told = 1; }
     return on;
 }
 
@@ -263,7 +263,8 @@ static ssize_t share(int fd, size_t length) {
     }
 }
 
-static int is_last(void) { return struck && (kind == KILL || kind == POWER); }
+/* Once the mark is written: another thread may end the program at once. */
+static int is_last(void) { return told && (kind == KILL || kind == POWER); }
 
 static void wrote(int fd) {
     if (kind != POWER || !is_ours(fd)) return;
