@@ -3,17 +3,13 @@
 //! Relative paths start at the manifest's folder, and no path may lead out of it unless a wider root is given. Columns that name no file and no identifier become variables.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-
-use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::cases::is_id;
 pub use super::cases::{CaseFiles, Finding, Scan};
-use super::quiet::quietly;
 use super::table::{Row, Separator, Table, is_missing, value};
-use super::{files, limits, nifti};
+use super::{files, nifti, parquet};
 use crate::error::{Error, Result};
 
 /// Which column holds what. A column that is not named here is looked for under its own name (`image`, `truth`, …)
@@ -291,66 +287,12 @@ fn read(path: &Path) -> Result<Table> {
     match ending.as_str() {
         "csv" => Table::read(path, Separator::Comma),
         "tsv" => Table::read(path, Separator::Tab),
-        "parquet" => read_parquet(path),
+        "parquet" => parquet::read(path),
         _ => Err(Error::configuration(format!(
             "{}: a manifest ends with .csv, .tsv or .parquet",
             path.display()
         ))),
     }
-}
-
-/// Rows of a Parquet file decoded at a time: few, since a small file may say that each holds much.
-const PARQUET_ROWS: usize = 64;
-
-fn read_parquet(path: &Path) -> Result<Table> {
-    // The decoder stops at some contradictions in a file.
-    quietly(|| decode_parquet(path)).unwrap_or_else(|| {
-        Err(Error::data(format!("{}: not a readable Parquet file", path.display())))
-    })
-}
-
-fn decode_parquet(path: &Path) -> Result<Table> {
-    let damaged = |e: &dyn std::fmt::Display| {
-        Error::data(format!("{}: not a readable Parquet file: {e}", path.display()))
-    };
-    let (file, bytes): (File, u64) = files::open_regular(path)?;
-    let most = limits::TABLE_BYTES.get();
-    let too_large = || {
-        let found = format!("{}: more than {} of text", path.display(), files::human_bytes(most));
-        Error::data(found)
-            .hint(format!("divide the table, or raise {}", limits::TABLE_BYTES.variable))
-    };
-    if bytes > most {
-        return Err(too_large());
-    }
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| damaged(&e))?;
-    let columns: Vec<String> =
-        builder.schema().fields().iter().map(|f| f.name().trim().to_owned()).collect();
-    let mut table = Table { path: path.to_owned(), columns, rows: Vec::new() };
-    table.check_columns()?;
-    let format = FormatOptions::new().with_null("");
-    let mut text_bytes = 0;
-    for batch in builder.with_batch_size(PARQUET_ROWS).build().map_err(|e| damaged(&e))? {
-        let batch = batch.map_err(|e| damaged(&e))?;
-        let cells: Vec<ArrayFormatter> = batch
-            .columns()
-            .iter()
-            .map(|c| ArrayFormatter::try_new(c, &format).map_err(|e| damaged(&e)))
-            .collect::<Result<_>>()?;
-        for row in 0..batch.num_rows() {
-            let text = |c: &ArrayFormatter| {
-                c.value(row).try_to_string().map(|t| t.trim().to_owned()).map_err(|e| damaged(&e))
-            };
-            let line = table.rows.len() as u64 + 1;
-            let cells: csv::StringRecord = cells.iter().map(text).collect::<Result<_>>()?;
-            text_bytes += cells.as_slice().len() as u64;
-            if text_bytes > most {
-                return Err(too_large());
-            }
-            table.rows.push(Row { line, cells });
-        }
-    }
-    Ok(table)
 }
 
 #[cfg(test)]
@@ -451,7 +393,8 @@ mod tests {
         ])
         .unwrap();
         let mut writer =
-            ArrowWriter::try_new(File::create(&parquet).unwrap(), batch.schema(), None).unwrap();
+            ArrowWriter::try_new(fs::File::create(&parquet).unwrap(), batch.schema(), None)
+                .unwrap();
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         let [a, b] = [csv, parquet].map(|p| scan(&p, &ColumnMap::default(), false, None).unwrap());

@@ -12,6 +12,7 @@ pub mod limits;
 pub mod manifest;
 mod mapped;
 pub mod nifti;
+mod parquet;
 pub mod privacy;
 pub mod quiet;
 pub mod safetensors;
